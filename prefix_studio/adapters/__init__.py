@@ -1,0 +1,1 @@
+"""The shelf of adapters and the ways in and out."""

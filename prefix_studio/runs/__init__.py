@@ -1,0 +1,1 @@
+"""The durable queue: table, supervisor, one process an attempt."""

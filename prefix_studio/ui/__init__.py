@@ -1,0 +1,1 @@
+"""The page. Nothing else imports gradio."""
