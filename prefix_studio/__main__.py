@@ -49,11 +49,13 @@ def tune(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from prefix_studio.recipe import Recipe
-    from prefix_studio.runs.attempt import run_recipe
+    from prefix_studio.runs.attempt import is_first, run_recipe
 
     recipe = Recipe.load(options.recipe)
-    with tqdm(unit="step", dynamic_ncols=True) as bar:
+    with tqdm(unit="step", dynamic_ncols=True, disable=not is_first()) as bar:
         state = run_recipe(recipe, options.out, device=options.device, on_event=lambda event: show_event(bar, event))
+    if not is_first():
+        return 0
     if state != "finished":
         print(f"The run is {state}; the same command goes on from its last checkpoint.", file=sys.stderr)
         return 1

@@ -16,10 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from prefix_studio.errors import StudioError
 
-# What learns well depends on the model: a tiny one wants a learning rate ten times that of a large one.
+# What learns well depends on the model.
 BUNDLED_DEFAULTS: dict[str, dict[str, Any]] = {
     "prefix": {"num_virtual_tokens": 48},
-    "training": {"num_train_epochs": 7, "per_device_train_batch_size": 8, "learning_rate": 0.2},
+    "training": {"num_train_epochs": 7, "per_device_train_batch_size": 8},
+}
+# By initialisation: learned directly, and through a projection. A tiny model wants several times an ordinary one's. A
+# projection wants far less, the less the wider it is, because each number of the prefix moves with all its weights at
+# once. From zeros without one, all virtual tokens are and stay alike; so few numbers bear larger steps.
+LEARNING_RATES: dict[str, dict[str, tuple[float, float]]] = {
+    "bundled": {"text": (0.2, 0.01), "random": (0.2, 0.015), "zero": (0.5, 0.01)},
+    "other": {"text": (0.03, 0.001), "random": (0.03, 0.001), "zero": (0.03, 0.001)},
 }
 DEFAULT_INIT_TEXT = "Question: "
 
@@ -29,12 +36,16 @@ class Part(BaseModel):
 
 
 class ModelPart(Part):
-    """The base model. id: `bundled`, a Hub id, or a folder."""
+    """The base model. id: `bundled`, a Hub id, or a folder.
+
+    device_map: `auto` spreads a model that is larger than one GPU over all of them, and the rest over the CPU.
+    """
 
     id: str = Field("bundled", min_length=1, max_length=4096)
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     quantization: Literal["none", "8bit", "4bit"] = "none"
+    device_map: Literal["auto"] | None = None
 
 
 class DataPart(Part):
@@ -74,6 +85,11 @@ class PrefixPart(Part):
     init: `text` starts from the keys and values of `init_text`, `random` from N(0, 1) as PEFT does, `zero` from zeros.
     prefix_projection: learn the prefix through a two-layer MLP (Li and Liang, section 4.3).
     encoder_hidden_size: the MLP's width; null means PEFT's default, or the prefix length where that is larger.
+    num_frozen_tokens: the first virtual tokens stay as they started; 1 keeps the attention sink of a text (Cartridges,
+        2506.06266, section 4).
+    use_chat_template: the initial text stands as a system message, where the model's chat template has one.
+    submodules: for encoder-decoder models, a prefix for the `decoder`'s own attention, which stock PEFT loads, or `all`
+        three of the paper's (section 4.2): encoder, decoder, and the decoder's attention to the encoder.
     """
 
     num_virtual_tokens: int | None = Field(20, ge=1, le=4096)
@@ -81,6 +97,9 @@ class PrefixPart(Part):
     init_text: str = Field(DEFAULT_INIT_TEXT, max_length=100_000)
     prefix_projection: bool = False
     encoder_hidden_size: int | None = Field(None, ge=1, le=65536)
+    num_frozen_tokens: int = Field(0, ge=0, le=4096)
+    use_chat_template: bool = False
+    submodules: Literal["decoder", "all"] = "decoder"
 
     @model_validator(mode="after")
     def initialisation_is_possible(self) -> PrefixPart:
@@ -96,15 +115,23 @@ class PrefixPart(Part):
                 f"encoder_hidden_size {self.encoder_hidden_size} is below num_virtual_tokens "
                 f"{self.num_virtual_tokens}: text initialisation through the projection needs it at least as wide"
             )
+        if self.num_virtual_tokens is not None and self.num_frozen_tokens >= self.num_virtual_tokens:
+            raise ValueError(
+                f"num_frozen_tokens {self.num_frozen_tokens} leaves none of the {self.num_virtual_tokens} virtual "
+                "tokens to learn: lower it, 1 is enough to keep the attention sink"
+            )
         return self
 
 
 class TrainingPart(Part):
     """How the prefix is trained, in TrainingArguments' names.
 
-    max_steps wins over num_train_epochs. warmup_steps below 1 is a share of all steps.
+    max_steps wins over num_train_epochs. learning_rate: null means what fits the model and the prefix's start; in a
+    Recipe the number has taken its place. warmup_steps below 1 is a share of all steps.
     eval_steps, save_steps: optimizer steps; null means about ten evaluations a run, and a checkpoint a minute.
     early_stopping_patience: evaluations without a better eval_loss before stopping; null means never.
+    loss_average: every `token` counts alike, or every `example`, however long.
+    auto_find_batch_size: where memory is too small, go on with half the batch and twice the accumulation.
     """
 
     num_train_epochs: float = Field(5, gt=0, le=100_000)
@@ -112,7 +139,7 @@ class TrainingPart(Part):
     per_device_train_batch_size: int = Field(16, ge=1, le=65536)
     per_device_eval_batch_size: int = Field(16, ge=1, le=65536)
     gradient_accumulation_steps: int = Field(1, ge=1, le=65536)
-    learning_rate: float = Field(0.03, gt=0, le=1000)
+    learning_rate: float | None = Field(None, gt=0, le=1000)
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
     warmup_steps: float = Field(0.05, ge=0)
     weight_decay: float = Field(0.0, ge=0, le=10)
@@ -122,6 +149,9 @@ class TrainingPart(Part):
     save_steps: int | None = Field(None, ge=1)
     early_stopping_patience: int | None = Field(None, ge=1)
     gradient_checkpointing: bool = False
+    label_smoothing_factor: float = Field(0.0, ge=0, lt=1)
+    loss_average: Literal["token", "example"] = "token"
+    auto_find_batch_size: bool = True
 
 
 class EvaluationPart(Part):
@@ -156,6 +186,13 @@ class Recipe(Part):
             if given is None or isinstance(given, dict):
                 filled[part] = {**defaults, **(given or {})}
         return filled
+
+    @model_validator(mode="after")
+    def fill_in_the_learning_rate(self) -> Recipe:
+        if self.training.learning_rate is None:
+            rate = default_learning_rate(self.model.id, self.prefix)
+            self.training = self.training.model_copy(update={"learning_rate": rate})
+        return self
 
     @classmethod
     def from_fields(cls, fields: Any) -> Recipe:
@@ -214,6 +251,12 @@ class Recipe(Part):
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True, width=120)
+
+
+def default_learning_rate(model_id: str, prefix: PrefixPart) -> float:
+    """The learning rate that a recipe without one gets."""
+    plain, projected = LEARNING_RATES.get(model_id, LEARNING_RATES["other"])[prefix.init]
+    return projected if prefix.prefix_projection else plain
 
 
 def describe(problem: Any) -> str:

@@ -20,7 +20,7 @@ FLOORS = [
     {"generation"},
     {"prefix", "data", "models"},
     {"recipe"},
-    {"settings"},
+    {"settings", "disk"},
     {"errors"},
 ]
 LEVEL = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

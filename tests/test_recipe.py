@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prefix_studio.errors import StudioError
-from prefix_studio.recipe import Recipe
+from prefix_studio.recipe import PrefixPart, Recipe, default_learning_rate
 
 MINIMAL = {"data": {"source": "sample:restaurants"}}
 
@@ -33,6 +33,52 @@ def test_a_recipe_survives_yaml():
         }
     )
     assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+
+
+DESIGNS_EXAMPLE = """
+name: restaurants
+model: {id: bundled, revision: null, dtype: auto, quantization: none}      # bundled | Hub id | folder
+data:
+  source: rows.csv            # path | sample:NAME | hub:OWNER/NAME[:CONFIG[:SPLIT]]
+  format: prompt-completion   # | chat | text
+  prompt: "{{ mr }}"          # Jinja over the columns (sandboxed)
+  completion: "{{ ref }}"
+  validation: 0.1             # share, row count, or a second path
+  max_length: 512
+prefix: {num_virtual_tokens: 20, init: text, init_text: "...", prefix_projection: false, encoder_hidden_size: null}
+training: {num_train_epochs: 5, max_steps: null, per_device_train_batch_size: 16, learning_rate: 0.03, seed: 0,
+           eval_steps: null, early_stopping_patience: null, gradient_checkpointing: false}
+evaluation: {metrics: [loss], samples: 8}
+"""
+
+
+def test_a_recipe_from_before_later_fields_loads_as_it_stands():
+    recipe = Recipe.from_yaml(DESIGNS_EXAMPLE)
+    assert recipe.training.learning_rate == 0.03
+    assert recipe.prefix.num_virtual_tokens == 20
+    # What came later leaves such a run what it was.
+    assert (recipe.prefix.num_frozen_tokens, recipe.prefix.submodules) == (0, "decoder")
+    assert (recipe.training.loss_average, recipe.training.label_smoothing_factor) == ("token", 0)
+    assert (recipe.training.weight_decay, recipe.model.device_map) == (0, None)
+
+
+@pytest.mark.parametrize("training", [{}, {"training": {}}, {"training": {"learning_rate": None}}])
+@pytest.mark.parametrize("model", ["bundled", "gpt2"])
+def test_a_learning_rate_that_fits_the_start_is_filled_in(model, training):
+    def rate(**prefix) -> float:
+        fields = MINIMAL | training | {"model": {"id": model}, "prefix": prefix}
+        return Recipe.from_fields(fields).training.learning_rate
+
+    assert rate() == default_learning_rate(model, PrefixPart())
+    for init in ("text", "random", "zero"):
+        assert rate(init=init) > 5 * rate(init=init, prefix_projection=True)
+    assert rate() == rate(), "filling one recipe in leaves the next one as it is"
+
+
+def test_a_filled_in_learning_rate_is_a_number_for_whoever_reads_the_recipe():
+    recipe = Recipe.from_fields(MINIMAL | {"prefix": {"prefix_projection": True}})
+    assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+    assert f"learning_rate: {recipe.training.learning_rate}" in recipe.to_yaml()
 
 
 def test_the_bundled_model_brings_its_own_defaults_and_gives_way_to_the_persons():
@@ -76,6 +122,23 @@ def test_unknown_fields_are_refused_by_name():
             MINIMAL | {"prefix": {"init": "zero", "num_virtual_tokens": None}},
             "The recipe is not valid: prefix: num_virtual_tokens is null, which only init: text can fill: give a "
             "number.",
+        ),
+        (
+            MINIMAL | {"prefix": {"num_virtual_tokens": 4, "num_frozen_tokens": 4}},
+            "The recipe is not valid: prefix: num_frozen_tokens 4 leaves none of the 4 virtual tokens to learn: lower "
+            "it, 1 is enough to keep the attention sink.",
+        ),
+        (
+            MINIMAL | {"prefix": {"submodules": "encoder"}},
+            "The recipe is not valid: prefix.submodules: input should be 'decoder' or 'all', not 'encoder'.",
+        ),
+        (
+            MINIMAL | {"training": {"loss_average": "row"}},
+            "The recipe is not valid: training.loss_average: input should be 'token' or 'example', not 'row'.",
+        ),
+        (
+            MINIMAL | {"training": {"label_smoothing_factor": 1}},
+            "The recipe is not valid: training.label_smoothing_factor: input should be less than 1, not 1.",
         ),
         (
             {"data": {"source": "x", "validation": -3}},

@@ -14,14 +14,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from prefix_studio.adapters.card import model_card
-from prefix_studio.adapters.files import CONFIG, PICKLES, WEIGHTS, read_facts
+from prefix_studio.adapters.files import read_facts
 from prefix_studio.errors import StudioError
+from prefix_studio.prefix.layout import CONFIG_NAME, PICKLES, WEIGHTS_NAME
 from prefix_studio.recipe import Recipe
 from prefix_studio.settings import MEGABYTE
 
 MAX_FILES = 100
 MAX_UNPACKED_BYTES = 2048 * MEGABYTE
-ADAPTER_FILES = (CONFIG, WEIGHTS)
+ADAPTER_FILES = (CONFIG_NAME, WEIGHTS_NAME)
 # What a run leaves beside its adapter and an archive carries along.
 COMPANIONS = ("recipe.yaml", "result.json", "samples.json")
 
@@ -43,8 +44,10 @@ def write_archive(folder: Path, out: Path, *, name: str) -> Path:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(CONFIG, json.dumps(facts.config | {"base_model_name_or_path": facts.base_model}, indent=2))
-            archive.write(folder / WEIGHTS, WEIGHTS)
+            archive.writestr(
+                CONFIG_NAME, json.dumps(facts.config | {"base_model_name_or_path": facts.base_model}, indent=2)
+            )
+            archive.write(folder / WEIGHTS_NAME, WEIGHTS_NAME)
             archive.writestr("README.md", card)
             if recipe:
                 archive.writestr("recipe.yaml", recipe.to_yaml())
@@ -100,9 +103,9 @@ def checked_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
                 f"The zip holds a pickle, {info.filename!r}, which can run code when it is opened.",
                 "Save the adapter with safetensors.",
             )
-    configs = [PurePosixPath(info.filename) for info in files if PurePosixPath(info.filename).name == CONFIG]
+    configs = [PurePosixPath(info.filename) for info in files if PurePosixPath(info.filename).name == CONFIG_NAME]
     if len(configs) != 1:
-        raise StudioError(f"The zip holds {len(configs)} files named {CONFIG}; an adapter has one.")
+        raise StudioError(f"The zip holds {len(configs)} files named {CONFIG_NAME}; an adapter has one.")
     root = configs[0].parent
     wanted = {*ADAPTER_FILES, *COMPANIONS, "README.md"}
     paths = {info: PurePosixPath(info.filename) for info in files}

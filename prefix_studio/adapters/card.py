@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from prefix_studio.prefix.layout import NOTE, is_own
 from prefix_studio.recipe import Recipe
 
 BUNDLED_NOTE = "the small model bundled with Prefix Studio, in its folder `assets/base-model`"
@@ -26,11 +27,16 @@ def model_card(
 ) -> str:
     """README.md of an adapter, with the front-matter the Hub reads.
 
-    config: PEFT's adapter_config. result: the run's result.json. samples: prompt, references, base and tuned texts.
+    config: the adapter's adapter_config.json. result: the run's result.json. samples: prompt, references, base and
+    tuned texts.
     """
     bundled = base_model == "bundled"
     base = BUNDLED_NOTE if bundled else f"`{base_model}`"
-    header: dict[str, Any] = {"library_name": "peft", "tags": ["prefix-tuning", "peft", "prefix-studio"]}
+    library = "prefix-studio" if is_own(config) else "peft"
+    header: dict[str, Any] = {
+        "library_name": library,
+        "tags": list(dict.fromkeys(["prefix-tuning", library, "prefix-studio"])),
+    }
     if not bundled:
         header["base_model"] = base_model
     parts = [
@@ -40,7 +46,7 @@ def model_card(
         "made by prefix tuning (Li and Liang 2021, arXiv 2101.00190): the base model is unchanged, "
         "and only keys and values in front of the text were learned.",
         "## Load it",
-        loading_lines(base_model),
+        loading_lines(base_model, config),
     ]
     if result:
         parts += ["## How good it is", result_table(result)]
@@ -51,16 +57,28 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def loading_lines(base_model: str) -> str:
+def loading_lines(base_model: str, config: Mapping[str, Any]) -> str:
+    """How to load it: with stock PEFT where that can, and on a plain transformers model."""
     source = "path/to/prefix-studio/assets/base-model" if base_model == "bundled" else base_model
-    return (
-        "```python\n"
-        "from peft import PeftModel\n"
-        "from transformers import AutoModelForCausalLM\n\n"
-        f'base = AutoModelForCausalLM.from_pretrained("{source}", dtype="float32")\n'
-        'model = PeftModel.from_pretrained(base, "path/to/this/folder")\n'
-        "```"
+    auto = "AutoModelForSeq2SeqLM" if config.get("task_type") == "SEQ_2_SEQ_LM" else "AutoModelForCausalLM"
+    base = (
+        f"from transformers import {auto}, AutoTokenizer\n\n"
+        f'model = {auto}.from_pretrained("{source}", dtype="float32")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{source}")\n'
     )
+    plain = (
+        f"```python\nimport prefix_studio\n{base}\n"
+        'prefix = prefix_studio.load_prefix("path/to/this/folder", model)\n'
+        'inputs = prefix_studio.generation_inputs(model, prefix, **tokenizer("Hello", return_tensors="pt"))\n'
+        "print(tokenizer.decode(model.generate(**inputs)[0, prefix.length :]))\n```"
+    )
+    if is_own(config):
+        return f"{NOTE}\n\n{plain}"
+    stock = (
+        f"```python\nfrom peft import PeftModel\n{base}\n"
+        'model = PeftModel.from_pretrained(model, "path/to/this/folder")\n```'
+    )
+    return f"{stock}\n\nWithout PEFT, on a plain transformers model:\n\n{plain}"
 
 
 def result_table(result: Mapping[str, Any]) -> str:

@@ -7,7 +7,6 @@ queue's to say, so the shelf is handed the queue and asks it.
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import shutil
@@ -19,6 +18,7 @@ from typing import Any, Literal, Protocol
 
 from prefix_studio.adapters.archive import read_json, unpack_archive, write_archive
 from prefix_studio.adapters.files import read_facts
+from prefix_studio.disk import write_json
 from prefix_studio.errors import StudioError
 from prefix_studio.settings import LOCAL_OWNER, Settings
 
@@ -86,7 +86,7 @@ class Shelf:
         if row.run_id:
             self.runs.rename(row.run_id, name, owner)
         else:
-            write_about(row.folder, read_json(row.folder / ABOUT) | {"name": name})
+            write_json(row.folder / ABOUT, read_json(row.folder / ABOUT) | {"name": name})
 
     def delete(self, adapter_id: str, owner: str | None = None) -> None:
         """Remove the adapter's files for good. A run that made it stays in the list of runs."""
@@ -109,7 +109,7 @@ class Shelf:
         try:
             unpack_archive(path, folder)
             read_facts(folder)
-            write_about(folder, {"name": path.stem[:200], "owner": owner, "created": time.time()})
+            write_json(folder / ABOUT, {"name": path.stem[:200], "owner": owner, "created": time.time()})
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -155,12 +155,6 @@ def adapter_row(
         source=source,
         metrics=read_json(result) if result.is_file() else {},
     )
-
-
-def write_about(folder: Path, about: dict[str, Any]) -> None:
-    partial = folder / f".{ABOUT}.partial"
-    partial.write_text(json.dumps(about), encoding="utf-8")
-    partial.replace(folder / ABOUT)
 
 
 def slug(name: str) -> str:

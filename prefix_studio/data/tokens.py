@@ -12,27 +12,21 @@ Knows tokenizers; no models and no files.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
+import numpy as np
+
 from prefix_studio.data.chat import Message, render_chat
-from prefix_studio.data.encode import added_ids, encode, own_ids, plain_ids, with_start
+from prefix_studio.data.encode import added_ids, continuations, encode, plain_ids, with_start
 from prefix_studio.data.examples import Example, Report
-from prefix_studio.data.spans import IGNORED, label_chat
+from prefix_studio.data.spans import IGNORED, Labelled, PromptOf, label_chats, tried
+from prefix_studio.data.token_rows import TokenRow, TokenRows, TokenRowsWriter
 from prefix_studio.errors import StudioError
 
-CHUNK = 1000  # examples tokenised in one call
+# What is tokenised together: lists of tokens are short-lived, and there are never more of them than of so much text.
+CHUNK_CHARACTERS = 500_000
+EXAMPLE_CHARACTERS = 100  # what an example takes besides its text, in characters
 LONG_TOKENS, LONG_TIMES = 256, 8  # a row is long beyond both: tokens, and times the median
-
-
-@dataclass(frozen=True)
-class TokenRow:
-    """One example in tokens. labels: as long as input_ids (decoder-only), or the target (encoder-decoder)."""
-
-    input_ids: list[int]
-    labels: list[int]
-    row: int
 
 
 def prompt_ids(prompt: str | Sequence[Message], tokenizer: Any, *, encoder_decoder: bool = False) -> list[int]:
@@ -43,16 +37,8 @@ def prompt_ids(prompt: str | Sequence[Message], tokenizer: Any, *, encoder_decod
     models without one. encoder_decoder: the encoder's input, which also ends as the tokenizer ends it.
     Raises StudioError (category data) when the chat template refuses the chat.
     """
-    text, start, end = input_text(prompt, tokenizer)
-    ids = with_start(start, plain_ids(tokenizer, text)) + (end if encoder_decoder else [])
-    if ids:
-        return ids
-    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    if first is None:
-        raise StudioError(
-            "The prompt is empty, and this tokenizer has no start token.", "Give at least one word.", "data"
-        )
-    return [first]
+    text = input_text(prompt, tokenizer)
+    return prompt_rule(tokenizer, not isinstance(prompt, str), encoder_decoder)(plain_ids(tokenizer, text))
 
 
 def tokenize(example: Example, tokenizer: Any, max_length: int, *, encoder_decoder: bool = False) -> TokenRow:
@@ -61,11 +47,15 @@ def tokenize(example: Example, tokenizer: Any, max_length: int, *, encoder_decod
     Raises StudioError (category data) when it is longer than max_length, has nothing to learn, or is refused by the
     chat template.
     """
-    row, _ = tokenize_one(example, tokenizer, encoder_decoder)
-    problem = unusable(row, max_length)
+    (labelled,) = label([example], tokenizer, encoder_decoder)
+    if isinstance(labelled, StudioError):
+        raise labelled
+    problem = unusable(labelled, max_length)
     if problem:
         raise StudioError(f"Row {example.row}: {problem}.", "Raise data.max_length, or shorten the row.", "data")
-    return row
+    writer = TokenRowsWriter()
+    writer.add(labelled.input_ids, labelled.labels, example.row)
+    return writer.finish()[0]
 
 
 def tokenize_all(
@@ -75,37 +65,33 @@ def tokenize_all(
     report: Report | None = None,
     *,
     encoder_decoder: bool = False,
-) -> list[TokenRow]:
+    may_be_empty: bool = False,
+) -> TokenRows:
     """Token rows of all examples that fit.
 
     Rows that do not are dropped, with the reason in the report (whose rows_used falls by as many).
-    Raises StudioError (category data) when there were examples and none can be used.
+    may_be_empty: for held-back rows; when none of them can be used, that is a warning in the report.
+    Raises StudioError (category data) when there were examples and none can be used, unless may_be_empty.
     """
     report = report if report is not None else Report(rows_used=len(examples))
-    rows: list[TokenRow] = []
+    writer = TokenRowsWriter()
     dropped: list[tuple[int, str]] = []
     unlearned_turns = 0
-    for example, outcome in tokenized(examples, tokenizer, encoder_decoder):
-        if isinstance(outcome, StudioError):
-            dropped.append((example.row, outcome.message.rstrip(".")))
-            continue
-        row, turns_left_out = outcome
-        problem = unusable(row, max_length)
-        if problem:
-            dropped.append((example.row, problem))
-            continue
-        rows.append(row)
-        unlearned_turns += turns_left_out > 0
+    for chunk in chunks(examples):
+        for example, labelled in zip(chunk, label(chunk, tokenizer, encoder_decoder), strict=True):
+            refused = isinstance(labelled, StudioError)
+            problem = labelled.message.rstrip(".") if refused else unusable(labelled, max_length)
+            if problem:
+                dropped.append((example.row, problem))
+                continue
+            writer.add(labelled.input_ids, labelled.labels, example.row)
+            unlearned_turns += labelled.turns_left_out > 0
+    rows = writer.finish()
     for number, why in dropped:
         report.drop(number, why)
     report.rows_used -= len(dropped)
     if examples and not rows:
-        number, why = dropped[0]
-        raise StudioError(
-            f"None of the {len(examples)} examples can be used (row {number}: {why}).",
-            "Raise data.max_length, or shorten the rows.",
-            "data",
-        )
+        tell_of_no_rows(len(examples), dropped[0], report if may_be_empty else None)
     if unlearned_turns:
         report.warn(
             f"In {unlearned_turns} chats some earlier answers are not learned: the model's chat template rewrites them."
@@ -114,89 +100,125 @@ def tokenize_all(
     return rows
 
 
-def tokenized(
-    examples: Sequence[Example], tokenizer: Any, encoder_decoder: bool
-) -> Iterator[tuple[Example, tuple[TokenRow, int] | StudioError]]:
-    """Each example with its row and count of unlearned turns, or with what is wrong; plain texts in large calls."""
-    for first in range(0, len(examples), CHUNK):
-        chunk = examples[first : first + CHUNK]
-        plain = [] if encoder_decoder else [example for example in chunk if example.messages is None]
-        rows = iter(tokenize_texts(plain, tokenizer))
-        for example in chunk:
-            if example.messages is None and not encoder_decoder:
-                yield example, (next(rows), 0)
-                continue
-            try:
-                yield example, tokenize_one(example, tokenizer, encoder_decoder)
-            except StudioError as error:
-                yield example, error
+# Chunks of examples
 
 
-def tokenize_one(example: Example, tokenizer: Any, encoder_decoder: bool) -> tuple[TokenRow, int]:
-    """(row, assistant turns of a chat that could not be learned)."""
+def chunks(examples: Sequence[Example]) -> Iterator[Sequence[Example]]:
+    """The examples in order, in stretches of about CHUNK_CHARACTERS, at least one in each."""
+    first = size = 0
+    for index, example in enumerate(examples):
+        size += EXAMPLE_CHARACTERS + len(example.prompt) + len(example.completion)
+        if size >= CHUNK_CHARACTERS:
+            yield examples[first : index + 1]
+            first, size = index + 1, 0
+    if first < len(examples):
+        yield examples[first:]
+
+
+def label(examples: Sequence[Example], tokenizer: Any, encoder_decoder: bool) -> list[Labelled | StudioError]:
+    """Each example's tokens and labels, or what is wrong with it; the texts of all of them in a few large calls."""
     if encoder_decoder:
-        ids = prompt_ids(example.input, tokenizer, encoder_decoder=True)
-        return TokenRow(ids, target_ids(example.completion, tokenizer), example.row), 0
-    if example.messages is None:
-        return tokenize_texts([example], tokenizer)[0], 0
-    prompt = prompt_ids(example.input, tokenizer)
-    chat = label_chat(example.messages, tokenizer, prompt)
-    return TokenRow(chat.input_ids, chat.labels, example.row), chat.turns_left_out
+        return label_pairs(examples, tokenizer)
+    chats = [example.messages for example in examples if example.messages is not None]
+    labelled_chats = iter(label_chats(chats, tokenizer, prompt_rule(tokenizer, True)) if chats else ())
+    labelled_texts = iter(label_texts([example for example in examples if example.messages is None], tokenizer))
+    return [next(labelled_texts if example.messages is None else labelled_chats) for example in examples]
 
 
-def tokenize_texts(examples: Sequence[Example], tokenizer: Any) -> list[TokenRow]:
-    if not examples:
-        return []
-    start = added_ids(tokenizer)[0]
-    prompts = encode(tokenizer, [example.prompt for example in examples])
-    wholes = encode(tokenizer, [example.prompt + example.completion for example in examples])
+def label_texts(examples: Sequence[Example], tokenizer: Any) -> Iterator[Labelled]:
+    prompt_of = prompt_rule(tokenizer, False)
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    rows = []
-    for example, prompt, whole in zip(examples, prompts, wholes, strict=True):
-        seen = with_start(start, prompt) or prompt_ids("", tokenizer)
-        stable = whole[: len(prompt)] == prompt
-        learned = whole[len(prompt) :] if stable else own_ids(tokenizer, example.completion)
+    for bare, learned in continuations(tokenizer, [(example.prompt, example.completion) for example in examples]):
+        prompt = prompt_of(bare)
         learned = learned if learned[-1:] == end else learned + end
-        rows.append(TokenRow(seen + learned, [IGNORED] * len(seen) + learned, example.row))
-    return rows
+        yield Labelled(prompt + learned, [IGNORED] * len(prompt) + learned)
 
 
-def target_ids(completion: str, tokenizer: Any) -> list[int]:
-    """What the decoder of an encoder-decoder is to write: the completion as a target, and an end."""
-    ids = list(tokenizer(text_target=completion)["input_ids"])
-    end = tokenizer.eos_token_id
-    return ids if end is None or ids[-1:] == [end] else [*ids, end]
+def label_pairs(examples: Sequence[Example], tokenizer: Any) -> list[Labelled | StudioError]:
+    """For encoder-decoders: what the encoder reads, and the target."""
+    done: dict[int, Labelled | StudioError] = {}
+    prompt_of = {chat: prompt_rule(tokenizer, chat, encoder_decoder=True) for chat in (False, True)}
+    texts = tried(range(len(examples)), lambda index: input_text(examples[index].input, tokenizer), done)
+    bare = dict(zip(texts, encode(tokenizer, list(texts.values())), strict=True))
+    targets = dict(zip(texts, target_ids([examples[index].completion for index in texts], tokenizer), strict=True))
+
+    def put_together(index: int) -> Labelled:
+        return Labelled(prompt_of[examples[index].messages is not None](bare[index]), targets[index])
+
+    done |= tried(texts, put_together, done)
+    return [done[index] for index in range(len(examples))]
 
 
-def input_text(prompt: str | Sequence[Message], tokenizer: Any) -> tuple[str, list[int], list[int]]:
-    """(text, ids in front of it, ids behind it where an encoder reads it)."""
-    if not isinstance(prompt, str) and tokenizer.chat_template:
-        return render_chat(prompt, tokenizer, generate=True), [], []
-    start, end = added_ids(tokenizer)
-    return prompt if isinstance(prompt, str) else render_chat(prompt, tokenizer, generate=True), start, end
+def target_ids(completions: list[str], tokenizer: Any) -> list[list[int]]:
+    """What the decoder of an encoder-decoder is to write: each completion as a target, and an end."""
+    if not completions:
+        return []
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    targets = tokenizer(text_target=completions, verbose=False)["input_ids"]
+    return [ids if ids[-1:] == end else ids + end for ids in targets]
+
+
+def input_text(prompt: str | Sequence[Message], tokenizer: Any) -> str:
+    return prompt if isinstance(prompt, str) else render_chat(prompt, tokenizer, generate=True)
+
+
+def prompt_rule(tokenizer: Any, chat: bool, encoder_decoder: bool = False) -> PromptOf:
+    """What makes the model's input of the bare tokens of an `input_text`, as `prompt_ids` says."""
+    start, end = ([], []) if chat and tokenizer.chat_template else added_ids(tokenizer)
+    behind = end if encoder_decoder else []
+
+    def prompt_of(bare: list[int]) -> list[int]:
+        return with_start(start, bare) + behind or [first_token(tokenizer)]
+
+    return prompt_of
+
+
+def first_token(tokenizer: Any) -> int:
+    """What an empty prompt is made of."""
+    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if first is None:
+        raise StudioError(
+            "The prompt is empty, and this tokenizer has no start token.", "Give at least one word.", "data"
+        )
+    return first
 
 
 # What does not fit
 
 
-def unusable(row: TokenRow, max_length: int) -> str:
-    longest = max(len(row.input_ids), len(row.labels))
+def unusable(labelled: Labelled, max_length: int) -> str:
+    longest = max(len(labelled.input_ids), len(labelled.labels))
     if longest > max_length:
         return f"{longest:,} tokens, more than max_length {max_length:,}"
-    if all(label == IGNORED for label in row.labels):
+    if labelled.labels.count(IGNORED) == len(labelled.labels):
         return "no token to learn: all labels are masked"
     return ""
 
 
-def warn_of_long_rows(rows: list[TokenRow], report: Report) -> None:
+def tell_of_no_rows(count: int, first: tuple[int, str], report: Report | None) -> None:
+    """As a warning in the report; raises StudioError where there is none."""
+    number, why = first
+    if report is None:
+        raise StudioError(
+            f"None of the {count} examples can be used (row {number}: {why}).",
+            "Raise data.max_length, or shorten the rows.",
+            "data",
+        )
+    report.warn(
+        f"None of the {count} held-back rows can be used (row {number}: {why}), "
+        "so nothing will be measured on held-back rows."
+    )
+
+
+def warn_of_long_rows(rows: TokenRows, report: Report) -> None:
     if not rows:
         return
-    middle = median(len(row.input_ids) for row in rows)
+    middle = float(np.median(rows.lengths))
     limit = max(LONG_TOKENS, LONG_TIMES * middle)
-    long = [row for row in rows if len(row.input_ids) > limit]
-    if long:
-        longest = max(long, key=lambda row: len(row.input_ids))
+    count = int((rows.lengths > limit).sum())
+    if count:
+        longest = rows[int(rows.lengths.argmax())]
         report.warn(
-            f"{len(long)} rows are very long (row {longest.row} has {len(longest.input_ids):,} tokens, "
+            f"{count} rows are very long (row {longest.row} has {len(longest.input_ids):,} tokens, "
             f"half of the rows at most {middle:,.0f}): they slow training and take memory; data.max_length drops them."
         )

@@ -31,7 +31,6 @@ class Entry:
     family: str
     size_mb: int
     gated: bool = False
-    tunable: bool = True
     recommended: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 

@@ -69,7 +69,7 @@ def check_model(
             raise
         return {**answer, "reason": str(refusal)}
 
-    trainable = trainable_parameters(layers, prefix, length)
+    trainable = trainable_parameters({"decoder": layers}, prefix, length)
     parameters = sum(parameter.numel() for parameter in skeleton.parameters())  # tied embeddings count once
     memory = estimate_memory(model, config, parameters, trainable, tokens=batch_size * (length + max_length))
     return {

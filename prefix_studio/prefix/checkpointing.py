@@ -7,15 +7,19 @@ nothing: when a layer runs a second time, on the way back, it finds what it foun
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from prefix_studio.errors import StudioError
+
+Forward = Callable[..., Any]
 
 
 @contextmanager
@@ -31,16 +35,39 @@ def gradient_checkpointing(model: PreTrainedModel) -> Iterator[None]:
             "Set gradient_checkpointing to false.",
             "model",
         )
+    # The base model is in eval mode: without dropout there is no random state to keep.
+    with shadowed(
+        {layer: partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False) for layer in layers}
+    ):
+        yield
+
+
+@contextmanager
+def around(layers: Mapping[nn.Module, Callable[[Forward], Forward]]) -> Iterator[None]:
+    """Inside, each layer's forward is what its function makes of it, also when a checkpoint runs the layer again."""
+
+    def changed(forward: Forward, change: Callable[[Forward], Forward]) -> Forward:
+        if isinstance(forward, partial) and forward.func is checkpoint:
+            (inner,) = forward.args
+            return partial(checkpoint, change(inner), **forward.keywords)
+        return change(forward)
+
+    with shadowed({layer: changed(layer.forward, change) for layer, change in layers.items()}):
+        yield
+
+
+@contextmanager
+def shadowed(forwards: Mapping[nn.Module, Forward]) -> Iterator[None]:
+    """Inside, the modules' forwards are others. Leaves the modules as they were."""
     # An instance's own `forward` shadows its class's; there is one already where layers are spread over devices.
-    before = [vars(layer).get("forward") for layer in layers]
-    for layer in layers:
-        # The base model is in eval mode: without dropout there is no random state to keep.
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+    before = {module: vars(module).get("forward") for module in forwards}
+    for module, forward in forwards.items():
+        module.forward = forward
     try:
         yield
     finally:
-        for layer, forward in zip(layers, before, strict=True):
+        for module, forward in before.items():
             if forward is None:
-                del layer.forward
+                del module.forward
             else:
-                layer.forward = forward
+                module.forward = forward

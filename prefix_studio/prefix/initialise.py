@@ -6,16 +6,26 @@ training starts from what a prompt can do. Knows models and tokenizers; knows no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from jinja2 import TemplateError
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from prefix_studio.errors import StudioError
-from prefix_studio.prefix.prefix import Prefix
-from prefix_studio.prefix.shape import empty_cache, max_positions
+from prefix_studio.prefix.encoder_decoder import Recorder, encode, encoder_attentions, start_token
+from prefix_studio.prefix.prefix import LayerShape, Prefix
+from prefix_studio.prefix.shape import (
+    empty_cache,
+    max_encoder_positions,
+    max_positions,
+    own_cache,
+    prefix_shape,
+    submodule_shapes,
+)
 
 
 def text_prefix(
@@ -25,21 +35,26 @@ def text_prefix(
     num_virtual_tokens: int | None = None,
     *,
     use_chat_template: bool = False,
+    submodules: str = "decoder",
 ) -> Prefix:
     """The keys and values of a text's tokens, as a prefix of `num_virtual_tokens`.
 
     A shorter text is repeated, a longer one is cut; None means as long as the text.
     use_chat_template: the text stands as a system message, where the model's template allows one.
+    submodules: `all` gives encoder-decoder models all three parts.
     Raises StudioError (input) for a text without tokens, or one longer than the model's positions.
     """
     ids = text_ids(tokenizer, text, num_virtual_tokens, use_chat_template=use_chat_template)
-    limit = max_positions(model.config)
+    limits = [max_positions(model.config)]
+    if model.config.is_encoder_decoder:
+        limits.append(max_encoder_positions(model.config))
+    limit = min((limit for limit in limits if limit is not None), default=None)
     if limit is not None and len(ids) >= limit:
         raise StudioError(
             f"The initial text gives {len(ids)} virtual tokens, and the model has {limit} positions in all.",
             f"Shorten the text, or set num_virtual_tokens well below {limit}.",
         )
-    return prefix_of(model, torch.tensor([ids]))
+    return prefix_of(model, torch.tensor([ids]), submodules)
 
 
 def text_ids(
@@ -72,14 +87,43 @@ def chat_ids(tokenizer: Any, text: str) -> list[int] | None:
 
 
 @torch.no_grad()
-def prefix_of(model: PreTrainedModel, input_ids: Tensor) -> Prefix:
-    """The keys and values that the model computes for input_ids [1, m]."""
+def prefix_of(model: PreTrainedModel, input_ids: Tensor, submodules: str = "decoder") -> Prefix:
+    """The keys and values that the model computes for input_ids [1, m].
+
+    An encoder-decoder reads the text on both sides: its decoder, after the start token, writes what its encoder reads
+    (and so gets one token less of it). The encoder's part is what the encoder computes for the text, the cross part
+    what the decoder's attention makes of the encoder's output.
+    """
     cache = empty_cache(model)
     # Sliding layers would keep the last tokens of the window only: have them keep all.
-    cache.activate_past_recording()
+    own_cache(cache).activate_past_recording()
     input_ids = input_ids.to(model.device)
-    model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), past_key_values=cache, use_cache=True)
-    # [1, heads, m, head_dim] -> [heads, m, head_dim]
-    return Prefix(
-        tuple(layer.keys[0].clone() for layer in cache.layers), tuple(layer.values[0].clone() for layer in cache.layers)
+    if not model.config.is_encoder_decoder:
+        model(input_ids=input_ids, past_key_values=cache, use_cache=True)
+        return taken(cache, prefix_shape(model))
+    shapes = submodule_shapes(model, submodules)
+    recorders = [Recorder() for _ in encoder_attentions(model)] if "encoder" in shapes else None
+    seen = torch.ones_like(input_ids)
+    outputs = encode(model, input_ids, seen, recorders)
+    start = torch.full_like(input_ids[:, :1], start_token(model))
+    model(
+        encoder_outputs=outputs,
+        attention_mask=seen,
+        decoder_input_ids=torch.cat([start, input_ids[:, :-1]], dim=1),
+        past_key_values=cache,
+        use_cache=True,
     )
+    prefix = taken(own_cache(cache), shapes["decoder"])
+    if recorders is None:
+        return prefix
+    keys, values = zip(*(recorder.states for recorder in recorders), strict=True)
+    encoder = Prefix([key[0] for key in keys], [value[0] for value in values])
+    return replace(prefix, encoder=encoder, cross=taken(cache.cross_attention_cache, shapes["cross"]))
+
+
+def taken(cache: Cache, shapes: Sequence[LayerShape]) -> Prefix:
+    """The keys and values that a cache of one row holds in the layers of these shapes."""
+    layers = [shape.index for shape in shapes]
+    filled = [cache.layers[index] for index in layers]
+    # [1, heads, m, width] -> [heads, m, width]
+    return Prefix([layer.keys[0].clone() for layer in filled], [layer.values[0].clone() for layer in filled], layers)

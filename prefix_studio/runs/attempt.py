@@ -74,14 +74,17 @@ def run_recipe(
 ) -> str:
     """Run a recipe here and now, in the folder `out`; the same call again goes on from its last checkpoint.
 
+    Of several processes that a launcher started on one run, the first keeps the folder; the others train along.
     Returns "finished", "paused" (Ctrl-C) or "cancelled". Raises StudioError when the run fails, when `out` holds
     another recipe, or when another process works in it.
     """
+    if not is_first():
+        return "finished" if is_finished(out) else train_along(recipe, out, device, train)
     make_folder(out)
     with stop_requests(out) as should_stop, hold(out / LOCK):
         keep_recipe(recipe, out)
         before = Exit.read(out)
-        if before and before.state == "finished" and (out / ADAPTER).is_dir():
+        if is_finished(out):
             if on_event:
                 on_event({"event": "state", "state": "finished"})
             return "finished"
@@ -91,6 +94,24 @@ def run_recipe(
     if end.state == "failed":
         raise StudioError(end.error, category=end.category)  # type: ignore[arg-type]
     return end.state
+
+
+def is_first() -> bool:
+    """Whether this process speaks for the run: it is the only one, or the first that torchrun or accelerate started."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
+def is_finished(out: Path) -> bool:
+    before = Exit.read(out)
+    return before is not None and before.state == "finished" and (out / ADAPTER).is_dir()
+
+
+def train_along(recipe: Recipe, out: Path, device: str, train: Train | None) -> str:
+    """A process that is not the first: it writes and decides nothing, and leaves Ctrl-C and SIGTERM to the first."""
+    if train is None:
+        from prefix_studio.training.run import train
+    with stop_requests(out):
+        return STATES[train(recipe, out, lambda event: None, lambda: None, device=device)]
 
 
 def execute(

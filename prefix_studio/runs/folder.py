@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from prefix_studio.disk import replace_whole
 
 RECIPE = "recipe.yaml"
 PROGRESS = "progress.jsonl"
@@ -61,28 +62,8 @@ def newest_checkpoint(folder: Path) -> int:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all, also after a power cut."""
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a folder's new names durable. Windows has no such call and needs none."""
-    with suppress(PermissionError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    """Write a file of the owner's that is there whole or not at all, also after a power cut. Raises OSError."""
+    replace_whole(path, text.encode(), private=True)
 
 
 def write_log(folder: Path, text: str) -> None:

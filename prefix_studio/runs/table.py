@@ -26,9 +26,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from prefix_studio.disk import sync_folder
 from prefix_studio.errors import StudioError
 from prefix_studio.runs.database import connect, writing
-from prefix_studio.runs.folder import RECIPE, REQUEST, sync_folder, write_atomically
+from prefix_studio.runs.folder import RECIPE, REQUEST, write_atomically
 from prefix_studio.settings import LOCAL_OWNER, SAMPLES, Settings
 
 if TYPE_CHECKING:

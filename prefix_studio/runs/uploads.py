@@ -13,8 +13,8 @@ import tempfile
 import unicodedata
 from pathlib import Path
 
+from prefix_studio.disk import sync_folder
 from prefix_studio.errors import StudioError
-from prefix_studio.runs.folder import sync_folder
 from prefix_studio.settings import MEGABYTE, Settings
 
 CHUNK = MEGABYTE

@@ -23,7 +23,7 @@ from prefix_studio.data.preview import inspect_source, preview
 from prefix_studio.errors import StudioError
 from prefix_studio.generation.engine import Sampling
 from prefix_studio.models.check import available_memory, check_model
-from prefix_studio.models.load import fingerprint, load_tokenizer
+from prefix_studio.models.load import fingerprint, load_config, load_tokenizer
 from prefix_studio.recipe import ModelPart, Recipe
 from prefix_studio.server.engine import Engine, Prompt
 from prefix_studio.server.streams import begun, collect, follow
@@ -112,13 +112,14 @@ def studio_routes(engine: Engine, settings: Settings) -> APIRouter:
             batch_size=recipe.training.per_device_train_batch_size,
             max_length=recipe.data.max_length,
         )
-        return answer | {"available_bytes": available_memory()}
+        return {"memory_available_bytes": available_memory(), **layers_of(recipe.model), **answer}
 
     @router.post("/preview")
     def preview_recipe(asked: RecipeRequest) -> dict[str, Any]:
         recipe = Recipe.from_fields(asked.recipe)
         with tokenizers.lock:
-            return preview(recipe, tokenizers.get(recipe.model))
+            both = load_config(recipe.model).is_encoder_decoder
+            return preview(recipe, tokenizers.get(recipe.model), encoder_decoder=both)
 
     @router.post("/inspect")
     def inspect(asked: SourceRequest) -> dict[str, Any]:
@@ -142,6 +143,15 @@ def studio_routes(engine: Engine, settings: Settings) -> APIRouter:
         ]
 
     return router
+
+
+def layers_of(model: ModelPart) -> dict[str, Any]:
+    """{"num_layers": those of the text model, or of its decoder; "encoder_decoder": whether it has an encoder too}"""
+    config = load_config(model)
+    text = config.get_text_config(decoder=True)
+    names = ("num_decoder_layers", "num_hidden_layers")  # T5 counts its decoder's layers apart
+    layers = next((getattr(text, name) for name in names if getattr(text, name, None)), None)
+    return {"num_layers": layers, "encoder_decoder": config.is_encoder_decoder}
 
 
 def refuse_outside(settings: Settings, adapter: str) -> None:

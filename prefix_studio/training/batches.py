@@ -10,13 +10,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from prefix_studio.data.tokens import TokenRow
+from prefix_studio.data.spans import IGNORED
+from prefix_studio.data.token_rows import Array, TokenRow, TokenRows, token_rows
 
-IGNORED = -100
 # Rows are sorted by length within pools of so many batches: little padding, and still other neighbours every epoch.
+# Twice as many would save a hundredth or two of the tokens, and let twice as many neighbours meet again.
 POOL = 16
 
 
@@ -24,7 +26,8 @@ POOL = 16
 class Batch:
     """Right-padded rows; right, so that positions are the same as in generation.
 
-    input_ids, attention_mask, labels: [B, T]. learned: tokens the loss is taken on. tokens: all that are not padding.
+    input_ids, attention_mask: [B, T]. labels: [B, T], or an encoder-decoder's targets [B, S]. learned: tokens the loss
+    is taken on. tokens: all that are not padding, targets among them.
     """
 
     input_ids: Tensor
@@ -34,19 +37,18 @@ class Batch:
     tokens: int
 
 
-def collate(rows: Sequence[TokenRow], pad_id: int, device: torch.device | str = "cpu") -> Batch:
-    """One batch on `device`."""
-    width = max(len(row.input_ids) for row in rows)
-
-    def padded(sequences: list[list[int]], value: int) -> Tensor:
-        return torch.tensor([sequence + [value] * (width - len(sequence)) for sequence in sequences])
-
-    labels = padded([row.labels for row in rows], IGNORED)
-    # The first token of a row is never predicted: nothing of the text stands before it.
-    learned = int((labels[:, 1:] != IGNORED).sum())
-    mask = padded([[1] * len(row.input_ids) for row in rows], 0)
-    tokens = sum(len(row.input_ids) for row in rows)
-    ids = padded([row.input_ids for row in rows], pad_id)
+def collate(
+    rows: Sequence[TokenRow], pad_id: int, device: torch.device | str = "cpu", *, encoder_decoder: bool = False
+) -> Batch:
+    """One batch on `device`. encoder_decoder: the labels are targets, padded by themselves."""
+    flat = token_rows(rows)
+    ids, mask, labels = map(
+        torch.from_numpy,
+        (flat.inputs.padded(pad_id), flat.inputs.inside().astype(np.int64), flat.labels.padded(IGNORED)),
+    )
+    # Nothing stands before a decoder-only row's first token, so nothing predicts it.
+    learned = int((labels if encoder_decoder else labels[:, 1:]).ne(IGNORED).sum())
+    tokens = int(flat.lengths.sum() + (flat.target_lengths.sum() if encoder_decoder else 0))
     return Batch(ids.to(device), mask.to(device), labels.to(device), learned, tokens)
 
 
@@ -54,7 +56,7 @@ class Order:
     """Which rows each optimizer step learns from."""
 
     def __init__(self, rows: Sequence[TokenRow], batch_size: int, accumulation: int, seed: int):
-        self.lengths = [len(row.input_ids) for row in rows]
+        self.sizes = token_rows(rows).sizes
         self.batch_size = batch_size
         self.accumulation = accumulation
         self.seed = seed
@@ -66,32 +68,34 @@ class Order:
         """The row numbers of step `step`, counted from 0: one list for each batch that is accumulated."""
         epoch, index = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._batches = epoch_batches(self.lengths, self.batch_size, f"{self.seed} {epoch}")
+            self._batches = epoch_batches(self.sizes, self.batch_size, f"{self.seed} {epoch}")
             self._epoch = epoch
         return self._batches[index * self.accumulation : (index + 1) * self.accumulation]
 
 
-def epoch_batches(lengths: Sequence[int], batch_size: int, seed: str) -> list[list[int]]:
-    """All row numbers once, in shuffled batches of like length; one of them may be smaller."""
+def epoch_batches(sizes: Array, batch_size: int, seed: str) -> list[list[int]]:
+    """All row numbers once, in shuffled batches of like size; one of them may be smaller."""
     chance = random.Random(seed)
-    numbers = list(range(len(lengths)))
+    numbers = list(range(len(sizes)))
     chance.shuffle(numbers)
     batches = []
     for start in range(0, len(numbers), POOL * batch_size):
-        pool = sorted(numbers[start : start + POOL * batch_size], key=lengths.__getitem__)
-        batches += [pool[first : first + batch_size] for first in range(0, len(pool), batch_size)]
+        pool = np.array(numbers[start : start + POOL * batch_size])
+        ordered = pool[np.argsort(sizes[pool], kind="stable")].tolist()
+        batches += [ordered[first : first + batch_size] for first in range(0, len(ordered), batch_size)]
     chance.shuffle(batches)
     return batches
 
 
-def longest_first(rows: Sequence[TokenRow], batch_size: int) -> list[list[TokenRow]]:
-    """Rows in batches for an evaluation, longest first: if memory is too small, it shows at once."""
-    ordered = sorted(rows, key=lambda row: -len(row.input_ids))
-    return [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+def longest_first(rows: Sequence[TokenRow]) -> TokenRows:
+    """The rows in the order of an evaluation: those of like size together, and if memory is too small, it shows."""
+    flat = token_rows(rows)
+    return flat.select(np.argsort(-flat.sizes, kind="stable"))
 
 
-def some_rows(rows: Sequence[TokenRow], count: int, seed: int) -> list[TokenRow]:
+def some_rows(rows: Sequence[TokenRow], count: int, seed: int) -> TokenRows:
     """`count` of the rows, always the same ones for the same seed."""
-    if count >= len(rows):
-        return list(rows)
-    return [rows[index] for index in sorted(random.Random(f"{seed} evaluation").sample(range(len(rows)), count))]
+    flat = token_rows(rows)
+    if count >= len(flat):
+        return flat
+    return flat.select(sorted(random.Random(f"{seed} evaluation").sample(range(len(flat)), count)))

@@ -8,21 +8,18 @@ Knows files; knows not what the tensors mean.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
-from prefix_studio.errors import StudioError
+from prefix_studio.disk import disk_errors, sync_folder, write_synced
 
 TENSORS = "tensors.safetensors"
 STATE = "state.json"
@@ -46,8 +43,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder))
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-        content = safetensors.torch.save(tensors)
+        content = safetensors.torch.save(on_cpu(checkpoint.tensors))
         digest = hashlib.sha256(content).hexdigest()
         state = {"step": checkpoint.step, "sha256": digest, "state": checkpoint.state}
         write_synced(temporary / TENSORS, content)
@@ -82,6 +78,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(facts["step"], safetensors.torch.load(content), facts["state"])
 
 
+def pack(checkpoint: Checkpoint) -> bytes:
+    """A checkpoint on its way to another process."""
+    facts = json.dumps([checkpoint.step, checkpoint.state]).encode()
+    facts_tensor = torch.frombuffer(bytearray(facts), dtype=torch.uint8)
+    return safetensors.torch.save(on_cpu(checkpoint.tensors) | {STATE: facts_tensor})
+
+
+def unpack(content: bytes) -> Checkpoint:
+    tensors = safetensors.torch.load(content)
+    step, state = json.loads(tensors.pop(STATE).numpy().tobytes())
+    return Checkpoint(step, tensors, state)
+
+
+def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
 def checkpoint_folders(folder: Path) -> list[Path]:
     """Newest first."""
     return sorted(folder.glob(f"{PREFIX}*"), reverse=True)
@@ -91,50 +104,3 @@ def remove_leftovers(folder: Path) -> None:
     """What a killed process was writing when it died. Only the process that owns the run's folder may call this."""
     for path in folder.glob(f"{TEMPORARY}*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that it is there whole, on the disk, or not at all. Raises StudioError (disk)."""
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.writing")
-        write_synced(temporary, content)
-        temporary.replace(path)
-        sync_folder(path.parent)
-
-
-def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
-    """As `write_whole`, with the value as JSON."""
-    write_whole(path, json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n")
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Makes renames in a folder last through a power cut, where the system can (Windows cannot open folders)."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Says in one sentence what the disk refused."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise StudioError(
-            f"{path} cannot be written: {error.strerror or error}.",
-            "Free some disk space, then resume the run." if full else "Check the folder's permissions.",
-            "disk",
-        ) from error

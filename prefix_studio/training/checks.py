@@ -5,39 +5,42 @@ Each check says in one sentence what does not hold. Knows recipes, examples and 
 
 from __future__ import annotations
 
-import hashlib
-from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from prefix_studio.data.examples import Example
-from prefix_studio.data.tokens import TokenRow
+from prefix_studio.data.token_rows import TokenRow, token_rows
 from prefix_studio.errors import StudioError
 from prefix_studio.recipe import Recipe
 
 # Settings that may differ between the attempts at one run: they change nothing of what is learned.
-FREE_SETTINGS = {"save_steps", "per_device_eval_batch_size"}
+FREE_SETTINGS = {"save_steps", "per_device_eval_batch_size", "auto_find_batch_size"}
 
 
-def check_lengths(rows: list[TokenRow], num_virtual_tokens: int, limit: int | None) -> None:
+def check_lengths(rows: Sequence[TokenRow], num_virtual_tokens: int, limit: int | None) -> None:
     """Raises StudioError (data) for the longest row when prefix and row together pass the model's positions."""
-    longest = max(rows, key=lambda row: len(row.input_ids))
-    if limit is not None and num_virtual_tokens + len(longest.input_ids) > limit:
+    flat = token_rows(rows)
+    lengths = np.maximum(flat.lengths, flat.target_lengths)  # the prefix stands in front of a decoder's target as well
+    longest = int(lengths.argmax())
+    if limit is not None and num_virtual_tokens + lengths[longest] > limit:
         raise StudioError(
-            f"Row {longest.row} has {len(longest.input_ids)} tokens; with {num_virtual_tokens} virtual tokens in front "
-            f"it passes the model's {limit} positions.",
+            f"Row {flat.numbers[longest]} has {lengths[longest]} tokens; with {num_virtual_tokens} virtual tokens in "
+            f"front it passes the model's {limit} positions.",
             f"Set data.max_length to {limit - num_virtual_tokens} or less, so that such rows are left out.",
             "data",
         )
 
 
-def usable(examples: list[Example], rows: list[TokenRow]) -> list[Example]:
+def usable(examples: list[Example], rows: Sequence[TokenRow]) -> list[Example]:
     """The examples that became token rows: what was too long to learn from is too long to write for."""
-    numbers = {row.row for row in rows}
+    numbers = set(token_rows(rows).numbers.tolist())
     return [example for example in examples if example.row in numbers]
 
 
-def check_early_stopping(recipe: Recipe, held_out: list[TokenRow]) -> None:
+def check_early_stopping(recipe: Recipe, held_out: Sequence[TokenRow]) -> None:
     if recipe.training.early_stopping_patience is not None and not held_out:
         raise StudioError(
             "training.early_stopping_patience is set, but there are no validation rows to watch.",
@@ -45,16 +48,13 @@ def check_early_stopping(recipe: Recipe, held_out: list[TokenRow]) -> None:
         )
 
 
-def identify(recipe: Recipe, rows: list[TokenRow]) -> dict[str, Any]:
+def identify(recipe: Recipe, rows: Sequence[TokenRow]) -> dict[str, Any]:
     """What must be equal for a checkpoint to be gone on from: settings, and a digest of every token."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(array("q", [len(row.input_ids), *row.input_ids, *row.labels]).tobytes())
     return {
         "model": recipe.model.model_dump(),
         "prefix": recipe.prefix.model_dump(),
         "training": recipe.training.model_dump(exclude=FREE_SETTINGS),
-        "data": digest.hexdigest(),
+        "data": token_rows(rows).digest(),
     }
 
 

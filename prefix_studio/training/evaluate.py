@@ -22,9 +22,10 @@ from prefix_studio.prefix.files import load_prefix
 from prefix_studio.prefix.prefix import Prefix
 from prefix_studio.prefix.shape import max_positions
 from prefix_studio.recipe import ModelPart, Recipe
+from prefix_studio.training.batch_size import BatchSize
 from prefix_studio.training.checks import check_lengths, usable
 from prefix_studio.training.device import choose_device
-from prefix_studio.training.step import batch_losses, mean_loss, memory_errors
+from prefix_studio.training.step import batch_losses, mean_loss
 
 Written = dict[str, Any]
 
@@ -49,14 +50,13 @@ def evaluate_adapter(
     prefix = load_prefix(adapter_dir, model)
     data = with_samples_own(recipe.data).model_copy(update={"source": str(data_file), "validation": 0})
     examples = load_examples(data, tokenizer).train
-    rows = tokenize_all(examples, tokenizer, data.max_length)
+    rows = tokenize_all(examples, tokenizer, data.max_length, encoder_decoder=model.config.is_encoder_decoder)
     check_lengths(rows, prefix.length, max_positions(model.config))
     pad_id = tokenizer.pad_token_id or 0
-    base, tuned = (
-        {"loss": mean_loss(batch_losses(model, some, rows, pad_id, recipe.training))} for some in (None, prefix)
-    )
+    size = BatchSize(recipe.training, "per_device_eval_batch_size")
+    base, tuned = ({"loss": mean_loss(batch_losses(model, some, rows, pad_id, size))} for some in (None, prefix))
     prompts = one_a_prompt(usable(examples, rows))
-    predictions = compare_outputs(model, tokenizer, prefix, prompts, recipe, on_progress=on_progress)
+    predictions = compare_outputs(model, tokenizer, prefix, prompts, recipe, size, on_progress=on_progress)
     base |= text_metrics(predictions, "base", METRICS)
     tuned |= text_metrics(predictions, "tuned", METRICS)
     return {"rows": len(rows), "base": base, "tuned": tuned, "predictions": predictions}
@@ -76,23 +76,29 @@ def compare_outputs(
     prefix: Prefix,
     examples: Sequence[Example],
     recipe: Recipe,
+    size: BatchSize,
     *,
     on_progress: Callable[[float], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Written]:
-    """What both versions write, greedily, in the examples' order: {"prompt", "references", "base", "tuned"}."""
+    """What both versions write, greedily, in the examples' order: {"prompt", "references", "base", "tuned"}.
+
+    size: how many prompts are written for at once, each by both versions.
+    """
     sampling = Sampling(max_new_tokens=recipe.evaluation.max_new_tokens)
-    prompts = [prompt_ids(example.input, tokenizer) for example in examples]
+    encoder_decoder = model.config.is_encoder_decoder
+    prompts = [prompt_ids(example.input, tokenizer, encoder_decoder=encoder_decoder) for example in examples]
     order = sorted(range(len(examples)), key=lambda index: -len(prompts[index]))
-    size = recipe.training.per_device_eval_batch_size
-    texts: dict[int, tuple[str, str]] = {}
-    for start in range(0, len(order), size):
-        some = order[start : start + size]
+
+    def write(some: Sequence[int]) -> dict[int, tuple[str, str]]:
         rows = [Row(prompts[index], version, sampling) for version in (None, prefix) for index in some]
-        with memory_errors(recipe.training, "per_device_eval_batch_size"):
-            done = complete(model, tokenizer, rows, batch_size=len(rows), should_stop=should_stop)
+        done = complete(model, tokenizer, rows, batch_size=len(rows), should_stop=should_stop)
         written = [completion.text.strip() for completion in done]
-        texts |= {index: (written[i], written[i + len(some)]) for i, index in enumerate(some)}
+        return {index: (written[i], written[i + len(some)]) for i, index in enumerate(some)}
+
+    texts: dict[int, tuple[str, str]] = {}
+    for written in size.each(order, write):
+        texts |= written
         if on_progress:
             on_progress(len(texts) / len(order))
     return [

@@ -11,7 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from prefix_studio.ui.adapters_view import shelf_html
+from prefix_studio.adapters.files import read_facts
+from prefix_studio.ui.adapters_view import about_html, shelf_html
 from prefix_studio.ui.downloads import servable
 from prefix_studio.ui.fragments import PICKED, heading
 from prefix_studio.ui.studio import Studio, owner_of
@@ -38,6 +39,7 @@ def build_adapters(studio: Studio) -> AdaptersTab:
         with gr.Column(scale=3, min_width=280):
             with gr.Column(elem_classes="ps-card", visible=False) as detail:
                 gr.HTML(heading("Chosen adapter"))
+                about = gr.HTML(elem_classes="ps-slot", elem_id="adapter-about")
                 name = gr.Textbox(label="Name", max_lines=1, interactive=True, elem_id="adapter-name")
                 with gr.Row(elem_classes="ps-actions"):
                     rename = gr.Button("Rename", size="md", min_width=90, elem_id="rename")
@@ -63,6 +65,7 @@ def build_adapters(studio: Studio) -> AdaptersTab:
             shelf_html(rows, row.id if row else ""),
             row.id if row else "",
             row.name if row else "",
+            about_html(read_facts(row.folder)) if row else "",
             zipped,
             gr.update(visible=bool(row)),
             gr.update(visible=False),
@@ -91,7 +94,7 @@ def build_adapters(studio: Studio) -> AdaptersTab:
 
     # Wiring
 
-    shown = [shelf, chosen, name, download, detail, confirm]
+    shown = [shelf, chosen, name, about, download, detail, confirm]
     shelf.click(pick, None, shown, **QUIET)
     gr.on([rename.click, name.submit], give_name, [chosen, name], shown, **QUIET)
     delete.click(lambda: gr.update(visible=True), None, confirm, queue=False, **QUIET)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from prefix_studio.adapters.files import AdapterFacts
 from prefix_studio.adapters.shelf import AdapterRow
-from prefix_studio.ui.fragments import badge, empty, escape, picker
+from prefix_studio.ui.fragments import badge, empty, escape, notice, picker
 from prefix_studio.ui.tune_view import model_title
 from prefix_studio.ui.words import say_ago, say_bytes
 
@@ -11,12 +12,21 @@ NO_ADAPTERS = empty(
     "The shelf is empty.", "A finished run puts its adapter here. One you have already can be dropped in as a zip."
 )
 
+OWN_FORMAT = "Its base model's layers are not all alike, or it has parts for an encoder: PEFT's file holds neither."
+
 
 def shelf_html(rows: list[AdapterRow], chosen: str) -> str:
     """One row an adapter: name, where it comes from, its base model, length and size."""
     if not rows:
         return NO_ADAPTERS
     return picker([(row.id, row_html(row)) for row in rows], chosen)
+
+
+def about_html(facts: AdapterFacts) -> str:
+    """What a person should know before taking the adapter elsewhere; empty where PEFT loads it."""
+    if facts.peft_loads:
+        return ""
+    return notice("This adapter loads with Prefix Studio's load_prefix; stock PEFT cannot load it.", OWN_FORMAT, "warm")
 
 
 def row_html(row: AdapterRow) -> str:

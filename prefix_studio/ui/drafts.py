@@ -7,14 +7,13 @@ home's `drafts/` folder and nothing of recipes or pages.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from prefix_studio.disk import write_whole
 from prefix_studio.settings import Settings
 
 PLAIN = (str, int, float, bool, list, type(None))
@@ -37,13 +36,9 @@ class Drafts:
         return {key: value for key, value in kept.items() if isinstance(key, str) and isinstance(value, PLAIN)}
 
     def save(self, owner: str, values: Mapping[str, Any]) -> None:
-        """Keeps the values; written beside and renamed, so that a crash leaves the old draft or the new one."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """Keeps the values; a crash leaves the old draft or the new one. Raises StudioError when the disk refuses."""
         text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
-        descriptor, written = tempfile.mkstemp(dir=self._folder, suffix=".part")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(written).replace(self._path(owner))
+        write_whole(self._path(owner), text.encode())
 
     def _path(self, owner: str) -> Path:
         return self._folder / f"{hashlib.sha256(owner.encode()).hexdigest()[:32]}.yaml"

@@ -19,11 +19,12 @@ REMEMBERED_RUNS = 64
 POINTS = 200
 LOG_TAIL_BYTES = 16_384
 LOG_TAIL_LINES = 60
+BATCH_SIZES = {"per_device_train_batch_size", "per_device_eval_batch_size"}
 
 
 @dataclass
 class Seen:
-    """What has been read of one run."""
+    """What has been read of one run. smaller_batches: by the recipe's name for a batch size, why it had to give way."""
 
     offset: int = 0
     train: list[tuple[int, float]] = field(default_factory=list)
@@ -32,6 +33,7 @@ class Seen:
     last_eval: dict[str, Any] = field(default_factory=dict)
     base_loss: float | None = None
     state: str = ""
+    smaller_batches: dict[str, str] = field(default_factory=dict)
 
     def take(self, event: dict[str, Any]) -> None:
         kind = event.get("event")
@@ -44,6 +46,8 @@ class Seen:
             append_step(self.eval, event.get("step"), event.get("eval_loss"))
         elif kind == "state":
             self.state = str(event.get("state", ""))
+            for name in BATCH_SIZES & event.keys():
+                self.smaller_batches[name] = " ".join(map(str, event.get("warnings") or []))
 
 
 class Progress:

@@ -16,6 +16,6 @@ def queue_run(studio: Studio, recipe: Recipe, owner: str, key: str | None = None
     recipe = studio.permitted(recipe)
     check = studio.models.check(recipe)
     if not check["supported"]:
-        raise StudioError(check["reason"], "Choose another base model.", "model")
+        raise StudioError(check["reason"], category="model")
     studio.models.preview(recipe)
     return studio.runs.submit(recipe, owner=owner, key=key)

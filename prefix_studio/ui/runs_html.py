@@ -45,11 +45,12 @@ def run_row_html(run: RunRow, seen: Seen) -> str:
 def run_head_html(run: RunRow, seen: Seen) -> str:
     """Name, state and figures of the chosen run."""
     error = notice(run.error, "", "bad") if run.error else ""
+    notices = "".join(notice(why, "", "warm") for _, why in sorted(seen.smaller_batches.items())) + error
     stage = STAGES.get(seen.state, "starting") if run.state == "running" else ""
     stage = f'<span class="ps-stage">{escape(stage)}</span>' if stage else ""
     return (
         f'<div class="ps-run-head"><h2>{escape(run.name or run.id)}</h2>{state_badge(run.state)}{stage}</div>'
-        f"{bar(share_done(seen) if run.state != 'finished' else 1.0, 'progress')}{run_facts(run, seen)}{error}"
+        f"{bar(share_done(seen) if run.state != 'finished' else 1.0, 'progress')}{run_facts(run, seen)}{notices}"
     )
 
 

@@ -18,11 +18,23 @@ from prefix_studio.errors import StudioError
 from prefix_studio.recipe import Recipe
 from prefix_studio.runs.uploads import store_upload
 from prefix_studio.ui import tune_view as view
-from prefix_studio.ui.form import LENGTH, defaults_for, readable_part, recipe_of, restored, values_of, visible_fields
+from prefix_studio.ui.form import (
+    LEARNING_RATE,
+    LENGTH,
+    STARTS,
+    defaults_for,
+    learning_rate_after,
+    readable_part,
+    recipe_of,
+    restored,
+    values_of,
+    visible_fields,
+)
 from prefix_studio.ui.fragments import busy_notice, error_notice
+from prefix_studio.ui.model_html import LOOKING
 from prefix_studio.ui.queueing import queue_run
 from prefix_studio.ui.studio import Studio, owner_of
-from prefix_studio.ui.tune_form import Form, build_form
+from prefix_studio.ui.tune_form import LONGEST_OFFERED, Form, build_form
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 TYPED = (gr.Textbox, gr.Number)
@@ -37,12 +49,23 @@ class TuneTab:
     run_id: gr.State
 
 
+class Newest:
+    """The number of the newest look at one page's form: older ones see by it that nobody waits for their answers."""
+
+    number = 0
+
+    def begin(self) -> int:
+        self.number += 1
+        return self.number
+
+
 def build_tune(studio: Studio) -> TuneTab:
     form = build_form(view.model_choices(), view.sample_choices(), view.opening_values())
     keys, fields, parts = list(form.fields), list(form.fields.values()), form.parts
     notices = [form.notices[step] for step in view.STEPS]
     key = gr.State("")
-    settled = gr.State("")
+    settled = gr.State(None)
+    newest = gr.State(Newest())
     source_before = gr.State("")
     run_id = gr.State("")
 
@@ -52,7 +75,11 @@ def build_tune(studio: Studio) -> TuneTab:
     def show(values: dict[str, Any]) -> list[Any]:
         """Updates for every field: its value, and whether it is shown."""
         visible = visible_fields(values)
-        return [gr.update(value=values[name], visible=visible.get(name, True)) for name in keys]
+        updates = {name: gr.update(value=values[name]) for name in keys}
+        for name in visible:
+            updates[name]["visible"] = visible[name]
+        updates[LENGTH]["maximum"] = max(LONGEST_OFFERED, values[LENGTH] or 0)
+        return list(updates.values())
 
     # Handlers
 
@@ -71,31 +98,54 @@ def build_tune(studio: Studio) -> TuneTab:
         said = [summary.notices[step] for step in view.STEPS]
         return [summary.words, summary.yaml or gr.skip(), summary.command, *said, *shown]
 
-    def settle(last: str, *given: Any) -> Iterator[list[Any]]:
-        """Asks the model process what it takes the form for; only when the recipe has changed since."""
-        values = values_from(given)
-        try:
-            recipe = studio.permitted(readable_part(values))
-        except StudioError:  # the quick half has said what is wrong, and where
-            yield [gr.skip()] * 5 if last else ["", view.NOT_READABLE, "", "", gr.skip()]
-            return
-        text = repr({**values, "name": ""})
-        if text == last:
-            yield [gr.skip()] * 5
-            return
-        waiting = gr.skip()
-        if studio.models.state() != "ready":
-            waiting = busy_notice("Starting the model process; the first time takes a few seconds …")
-        yield [gr.skip(), waiting, gr.skip(), gr.skip(), text]
-        columns, preview = view.data_preview(studio, recipe)
-        yield [columns, preview, gr.skip(), gr.skip(), gr.skip()]
-        check = view.check_of(studio, recipe)
-        yield [gr.skip(), gr.skip(), view.model_card(recipe, check), gr.skip(), gr.skip()]
-        yield [gr.skip(), gr.skip(), gr.skip(), view.estimate_html(studio, values, check), gr.skip()]
+    def settle(newest: Newest, last: dict[str, Any] | None, *given: Any) -> Iterator[list[Any]]:
+        """Asks the model process what it takes the form for; only when the recipe has changed since `last`.
 
-    def choose_model(model_id: str) -> list[Any]:
-        defaults = defaults_for(model_id or "bundled")
-        return [defaults.get(name, gr.skip()) for name in keys]
+        A model that is new is looked at before the rows are. Ends where another look has begun meanwhile.
+        """
+        values = values_from(given)
+        now = {name: value for name, value in values.items() if name != "name"}
+        if now == last:
+            return
+        mine = newest.begin()
+        new_model = not last or any(now[name] != last.get(name) for name in now if name.startswith("model."))
+        news: dict[str, Any] = {"settled": now}
+        if new_model:
+            news |= {"model_card": LOOKING, "estimate": view.MEASURING}
+        if studio.models.state() != "ready":
+            news["preview"] = view.STARTING
+        yield slow(**news)
+        check = None
+        for question in ("check", "preview") if new_model else ("preview", "check"):
+            if question == "check":
+                card, check = view.check_of(studio, values)
+                news = {"model_card": card, "submodules": submodules_of(values, check)}
+            else:
+                columns, preview = view.data_preview(studio, values)
+                news = {"columns": columns or gr.skip(), "preview": preview}
+            if newest.number != mine:
+                return
+            yield slow(**news)
+        estimate = view.estimate_html(studio, values, check)
+        if newest.number == mine:
+            yield slow(estimate=estimate)
+
+    def slow(**news: Any) -> list[Any]:
+        """Updates for what the slow half shows; what is not named stays as it is."""
+        return [news.get(name, gr.skip()) for name in SLOW]
+
+    def submodules_of(values: dict[str, Any], check: dict[str, Any] | None) -> Any:
+        """Where the prefix goes is asked of encoder-decoder models alone."""
+        chosen = values[SUBMODULES] != "decoder"
+        return gr.update(visible=chosen or bool(check and check.get("encoder_decoder")))
+
+    def choose_model(*given: Any) -> list[Any]:
+        values = values_from(given)
+        defaults = defaults_for(values["model.id"] or "bundled", values)
+        return [*(defaults.get(name, gr.skip()) for name in keys), LOOKING, view.MEASURING, None]
+
+    def choose_start(changed: str) -> Callable[..., float | None]:
+        return lambda *given: learning_rate_after(changed, values_from(given))
 
     def choose_sample(source: str, *given: Any) -> list[Any]:
         return show(values_from(given) | view.values_for_sample(source))
@@ -143,27 +193,36 @@ def build_tune(studio: Studio) -> TuneTab:
     # Wiring
 
     quick = [parts["words"], parts["yaml"], parts["command"], *notices, *(form.fields[name] for name in SHOWN_OR_NOT)]
-    slow = [parts["columns"], parts["preview"], parts["model_card"], parts["estimate"], settled]
+    answers = {**parts, "submodules": form.fields[SUBMODULES], "settled": settled}
     edits: dict[str, Any] = {"fn": edit, "inputs": fields, "outputs": quick, "queue": False, **QUIET}
-    settles: dict[str, Any] = {"fn": settle, "inputs": [settled, *fields], "outputs": slow, **QUIET}
-    settles |= {"concurrency_limit": 8, "concurrency_id": "settle"}
+    settles: dict[str, Any] = {
+        "fn": settle,
+        "inputs": [newest, settled, *fields],
+        "outputs": [answers[name] for name in SLOW],
+        **QUIET,
+    }
+    settles |= {"concurrency_limit": 8, "concurrency_id": "settle", "trigger_mode": "multiple"}
 
-    gr.on([component.input for component in fields], trigger_mode="always_last", **edits)
-    gr.on(settling_triggers(form), trigger_mode="always_last", **settles)
+    typed_in = [component.input for name, component in form.fields.items() if name not in FILL_IN_OTHERS]
+    gr.on(typed_in, trigger_mode="always_last", **edits)
+    gr.on(settling_triggers(form), **settles)
 
-    def and_then(event: Any) -> Any:
+    def and_then(event: Any) -> None:
         """After values were filled in by the page: both halves."""
         event.then(**edits)
-        return event.then(**settles)
+        event.then(**settles)
 
-    model = form.fields["model.id"]
-    and_then(model.input(choose_model, model, fields, queue=False, **QUIET))
+    model, rate = form.fields["model.id"], form.fields[LEARNING_RATE]
+    looked_at = [*fields, parts["model_card"], parts["estimate"], settled]
+    and_then(model.input(choose_model, fields, looked_at, trigger_mode="always_last", queue=False, **QUIET))
+    for name in STARTS:
+        and_then(form.fields[name].input(choose_start(name), fields, rate, queue=False, **QUIET))
     sample, upload, source = parts["sample"], parts["upload"], form.fields["data.source"]
     and_then(sample.input(choose_sample, [sample, *fields], fields, queue=False, **QUIET))
     and_then(upload.upload(adopt_upload, [upload, *fields], [*fields, upload, sample, parts["preview"]], **QUIET))
     source.focus(lambda text: text, source, source_before, queue=False, **QUIET)
-    typed = [*fields, source_before]
-    and_then(gr.on([source.submit, source.blur], adopt_source, [source_before, *fields], typed, **QUIET))
+    adopted = [*fields, source_before]
+    and_then(gr.on([source.submit, source.blur], adopt_source, [source_before, *fields], adopted, **QUIET))
     and_then(parts["load_yaml"].click(load_yaml, parts["yaml"], [*fields, parts["yaml_notice"]], **QUIET))
     and_then(parts["reset"].click(lambda: show(view.opening_values()), None, fields, queue=False, **QUIET))
 
@@ -178,14 +237,19 @@ def build_tune(studio: Studio) -> TuneTab:
     return TuneTab(load=load, started=started, run_id=run_id)
 
 
+SUBMODULES = "prefix.submodules"
 SHOWN_OR_NOT = tuple(visible_fields(view.opening_values()))
+# What the slow half answers with, in the order of its outputs.
+SLOW = ("columns", "preview", "model_card", "submodules", "estimate", "settled")
+# Fields whose change fills in others before anything is said or asked.
+FILL_IN_OTHERS = ("model.id", *STARTS)
 
 
 def settling_triggers(form: Form) -> list[Any]:
     """The events after which a value is taken as settled: leaving a field, Enter, a choice, letting a slider go."""
     triggers: list[Any] = []
     for name, component in form.fields.items():
-        if name in ("name", "data.source", "model.id"):
+        if name in ("name", "data.source", *FILL_IN_OTHERS):
             continue
         if isinstance(component, TYPED):
             triggers += [component.blur, component.submit]

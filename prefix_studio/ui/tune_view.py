@@ -1,4 +1,4 @@
-"""What the Tune page shows for the values it holds: the recipe in words, the preview, the model's card, the estimate.
+"""What the Tune page shows for the values it holds: the recipe in words, the model's check, the preview, the estimate.
 
 Plain functions from a studio and values to HTML, without Gradio; the tab only wires them. Each catches the StudioErrors
 of its own question and answers with one sentence, so that a wrong value never empties the rest of the page.
@@ -14,14 +14,20 @@ from prefix_studio.data.samples import list_samples, sample_meta
 from prefix_studio.errors import StudioError
 from prefix_studio.models.catalogue import Entry, catalogue, find
 from prefix_studio.recipe import Recipe
-from prefix_studio.ui.form import FIRST_SOURCE, first_values, recipe_of, step_of
-from prefix_studio.ui.fragments import badge, error_notice, escape, facts, notice
+from prefix_studio.ui.form import FIRST_SOURCE, checkable_part, first_values, readable_part, recipe_of, step_of
+from prefix_studio.ui.fragments import badge, busy_notice, error_notice, escape, facts, notice
+from prefix_studio.ui.model_html import model_card
 from prefix_studio.ui.preview_html import preview_html
 from prefix_studio.ui.studio import Studio, total_memory
 from prefix_studio.ui.words import say_bytes, say_command, say_count, say_duration, say_recipe, say_share, say_source
 
 STEPS = (0, 1, 2, 3, 4)
 NOT_READABLE = notice("The rows are shown here once what is marked has been put right.", "", "waiting")
+STARTING = busy_notice("Starting the model process; the first time takes a few seconds …")
+MEASURING = busy_notice("Measuring a few steps on this machine …")
+TOO_LARGE = notice(
+    "This machine has too little memory for a single row.", "Choose a smaller model, or shorter rows.", "warm"
+)
 SAMPLE = "sample:"
 # A training run wants about the weights twice over: themselves in 32 bits, activations and what the machine needs.
 ROOM = 2.0
@@ -69,8 +75,6 @@ def model_choices() -> list[tuple[str, str]]:
 
 def fit(entry: Entry, memory: int) -> str:
     """Whether an entry of the catalogue fits into so many bytes, in words."""
-    if not entry.tunable:
-        return "not supported yet"
     needed = entry.size_mb * 1e6 * ROOM
     if needed > memory:
         return "too large for this machine"
@@ -82,33 +86,27 @@ def model_title(model_id: str) -> str:
     return entry.title if entry else model_id
 
 
-def model_card(recipe: Recipe, check: Mapping[str, Any] | StudioError) -> str:
-    """What the chosen model is, and whether a prefix can be trained on it. check: the model process's answer."""
-    entry = find(recipe.model.id)
-    about = f"<p>{escape(entry.note)}</p>" if entry and entry.note else ""
-    marks = badge(f"licence: {entry.licence}") if entry and entry.licence else ""
-    marks += badge("asks for access on the Hub", "warm") if entry and entry.gated else ""
-    if isinstance(check, StudioError):
-        return f'<div class="ps-model">{marks}{about}</div>{error_notice(check)}'
-    if not check["supported"]:
-        return f'<div class="ps-model">{marks}{about}</div>{notice(check["reason"], "Choose another model.")}'
-    marks = badge("takes a prefix", "good") + badge(f"{check['family']}, {len(check['layers'])} layers") + marks
-    warnings = "".join(notice(warning, "", "warm") for warning in check["warnings"])
-    return f'<div class="ps-model">{marks}{about}</div>{warnings}'
-
-
-def check_of(studio: Studio, recipe: Recipe) -> dict[str, Any] | StudioError:
-    """The model's pre-flight check, or what stands against asking it."""
+def check_of(studio: Studio, values: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None]:
+    """The model's card, and its pre-flight check: None where something stands against asking."""
     try:
-        return studio.models.check(recipe)
+        recipe = checkable_part(values)
+    except StudioError:  # the quick half has said what is wrong, and where
+        return "", None
+    try:
+        check = studio.models.check(studio.permitted(recipe))
     except StudioError as error:
-        return error
+        return model_card(recipe, error), None
+    return model_card(recipe, check), check
 
 
-def data_preview(studio: Studio, recipe: Recipe) -> tuple[str, str]:
+def data_preview(studio: Studio, values: Mapping[str, Any]) -> tuple[str, str]:
     """The file's columns, and the first rows as the model will see them or what is wrong with them."""
     try:
-        inspection = studio.models.inspect(recipe.data.source)
+        recipe = readable_part(values)
+    except StudioError:  # the quick half has said what is wrong, and where
+        return "", NOT_READABLE
+    try:
+        inspection = studio.models.inspect(studio.permitted(recipe).data.source)
     except StudioError as error:
         return "", error_notice(error)
     columns = columns_html(inspection, recipe.data.source)
@@ -125,15 +123,17 @@ def columns_html(inspection: Mapping[str, Any], source: str) -> str:
     return f'<div class="ps-columns"><b>{escape(say_source(source))}</b> {badge(rows)} Columns: {names}</div>'
 
 
-def estimate_html(studio: Studio, values: Mapping[str, Any], check: Mapping[str, Any] | StudioError) -> str:
+def estimate_html(studio: Studio, values: Mapping[str, Any], check: Mapping[str, Any] | None) -> str:
     """Parameters trained and their share, expected time, memory against what there is.
 
     Empty while there is no such run: no model that takes a prefix, or a wrong value, which is said where it stands.
     """
-    if isinstance(check, StudioError) or not check["supported"]:
+    if check is None or not check["supported"]:
         return ""
+    if check.get("largest_batch_size") == 0:
+        return TOO_LARGE
     try:
-        recipe = recipe_of(values)
+        recipe = studio.permitted(recipe_of(values))
     except StudioError:
         return ""
     try:
@@ -141,7 +141,7 @@ def estimate_html(studio: Studio, values: Mapping[str, Any], check: Mapping[str,
     except StudioError as error:
         return error_notice(error)
     trained, everything = estimate["trainable_parameters"], estimate["all_parameters"]
-    needed, there = estimate["memory_bytes"], check["available_bytes"]
+    needed, there = estimate["memory_bytes"], check["memory_available_bytes"]
     fits = f"more than the {say_bytes(there)} free here" if needed > there else f"of {say_bytes(there)} free here"
     return facts(
         [

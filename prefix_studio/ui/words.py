@@ -9,9 +9,10 @@ import shlex
 import time
 from pathlib import PurePath
 
-from prefix_studio.recipe import DataPart, Recipe
+from prefix_studio.recipe import DataPart, ModelPart, PrefixPart, Recipe, TrainingPart
 
 INITIALISATIONS = {"random": "random numbers", "zero": "zeros"}
+QUANTIZATIONS = {"8bit": "8 bits", "4bit": "4 bits"}
 
 
 def say_duration(seconds: float | None) -> str:
@@ -81,16 +82,8 @@ def say_source(source: str) -> str:
 
 
 def say_recipe(recipe: Recipe, model_title: str) -> list[str]:
-    """What the recipe is going to do, one sentence a step of the page."""
-    prefix, training, data = recipe.prefix, recipe.training, recipe.data
-    length = f"{prefix.num_virtual_tokens} virtual tokens" if prefix.num_virtual_tokens else "virtual tokens"
-    if prefix.init == "text":
-        text = prefix.init_text if len(prefix.init_text) <= 60 else prefix.init_text[:59] + "…"
-        start = f"that start from the text “{text.strip()}”"
-        start += "" if prefix.num_virtual_tokens else " and are as many as its tokens"
-    else:
-        start = f"that start from {INITIALISATIONS[prefix.init]}"
-    through = ", learned through a small network (projection)" if prefix.prefix_projection else ""
+    """What the recipe is going to do: a sentence a step of the page, and one for what few people choose."""
+    training, data = recipe.training, recipe.data
     rows = training.per_device_train_batch_size * training.gradient_accumulation_steps
     if training.max_steps:
         span = f"{training.max_steps:,} steps"
@@ -98,11 +91,53 @@ def say_recipe(recipe: Recipe, model_title: str) -> list[str]:
         passes = f"{training.num_train_epochs:g}"
         span = f"{passes} {'pass' if passes == '1' else 'passes'} over the rows"
     return [
-        f"{model_title} stays as it is; not one of its weights changes.",
+        f"{model_title} stays as it is{say_loading(recipe.model)}; not one of its weights changes.",
         f"It sees the rows of {say_source(data.source)}, {say_validation(data)}.",
-        f"In front of every prompt stand {length} {start}{through}.",
+        say_prefix(recipe.prefix),
         f"They are trained for {span}, {rows} rows at a time, at a learning rate of {training.learning_rate:g}.",
+        *say_choices(training),
     ]
+
+
+def say_loading(model: ModelPart) -> str:
+    """How the model is held in memory, where that is not as usual."""
+    squeezed = f", squeezed to {QUANTIZATIONS[model.quantization]}" if model.quantization != "none" else ""
+    return squeezed + (", spread over all GPUs" if model.device_map else "")
+
+
+def say_prefix(prefix: PrefixPart) -> str:
+    """What stands where, how it starts, and how it is learned."""
+    length = f"{prefix.num_virtual_tokens} virtual tokens" if prefix.num_virtual_tokens else "virtual tokens"
+    if prefix.init == "text":
+        text = prefix.init_text if len(prefix.init_text) <= 60 else prefix.init_text[:59] + "…"
+        start = f"that start from the text “{text.strip()}”"
+        start += ", written as a system message," if prefix.use_chat_template else ""
+        start += "" if prefix.num_virtual_tokens else " and are as many as its tokens"
+    else:
+        start = f"that start from {INITIALISATIONS[prefix.init]}"
+    start = start.removesuffix(",")
+    through = ", learned through a small network (projection)" if prefix.prefix_projection else ""
+    frozen = prefix.num_frozen_tokens
+    kept = "; the first stays as it starts" if frozen == 1 else f"; the first {frozen} stay as they start"
+    where = "In front of every prompt" if prefix.submodules == "decoder" else "In encoder, decoder and between the two"
+    return f"{where} stand {length} {start}{through}{kept if frozen else ''}."
+
+
+def say_choices(training: TrainingPart) -> list[str]:
+    """A sentence for those choices that few people make; none where they are as usual."""
+    chosen = []
+    if training.loss_average == "example":
+        chosen.append("every example counts alike, however long")
+    if training.label_smoothing_factor:
+        chosen.append(f"labels are smoothed by {training.label_smoothing_factor:g}")
+    if training.gradient_checkpointing:
+        chosen.append("memory is saved at the price of time")
+    if not training.auto_find_batch_size:
+        chosen.append("the run stops should memory run out")
+    if not chosen:
+        return []
+    listed = " and ".join(filter(None, (", ".join(chosen[:-1]), chosen[-1])))
+    return [f"{listed[0].upper()}{listed[1:]}."]
 
 
 def say_validation(data: DataPart) -> str:

@@ -157,9 +157,9 @@ def test_an_unsafe_zip_is_refused_and_leaves_nothing(shelf, home, tmp_path, extr
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ({"peft_type": "LORA"}, "peft_type is 'LORA', not PREFIX_TUNING"),
-        ({"num_virtual_tokens": 5}, r"shape \[3, 16\], but adapter_config.json says \[5, 16\]"),
-        ({"token_dim": "wide"}, "lacks num_virtual_tokens, num_layers or token_dim"),
+        ({"peft_type": "LORA"}, "of PEFT type LORA, not PREFIX_TUNING"),
+        ({"num_virtual_tokens": 5}, "holds 3 x 16 numbers, but adapter_config.json beside it says 5 x 16"),
+        ({"token_dim": "wide"}, "says token_dim: 'wide'"),
     ],
 )
 def test_an_adapter_that_does_not_fit_itself_is_refused(shelf, tmp_path, config, sentence):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+from transformers import PreTrainedTokenizer
 
+from prefix_studio.data import encode, tokens
 from prefix_studio.data.examples import Example, Report
 from prefix_studio.data.tokens import prompt_ids, tokenize, tokenize_all
 from prefix_studio.errors import StudioError
@@ -28,12 +30,40 @@ TURNS = [
 SYSTEM = {"role": "system", "content": "Be brief."}
 
 
+class Letters(PreTrainedTokenizer):
+    """A token a letter, and no Rust behind it."""
+
+    def __init__(self, **options):
+        self.vocabulary = {"<s>": 0, "</s>": 1} | {chr(code): code + 1 for code in range(1, 128)}
+        super().__init__(**options)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.vocabulary)
+
+    def get_vocab(self) -> dict[str, int]:
+        return self.vocabulary
+
+    def _tokenize(self, text, **_):
+        return list(text)
+
+    def _convert_token_to_id(self, token):
+        return self.vocabulary[token]
+
+    def _convert_id_to_token(self, index):
+        return next(token for token, number in self.vocabulary.items() if number == index)
+
+
 def chat(messages) -> Example:
     return Example("", messages[-1]["content"], 1, messages=messages)
 
 
 def learned(row) -> list[int]:
     return [label for label in row.labels if label != -100]
+
+
+def ids(row) -> list[int]:
+    return row.input_ids.tolist()
 
 
 def runs(row, tokenizer) -> list[str]:
@@ -61,11 +91,10 @@ def tokenizer(request, make_tokenizer):
 def test_training_and_generation_share_the_prompt(tokenizer, prompt, completion):
     row = tokenize(Example(prompt, completion, 1), tokenizer, 512)
     seen = prompt_ids(prompt, tokenizer)
-    assert row.input_ids[: len(seen)] == seen
-    assert row.labels[: len(seen)] == [-100] * len(seen)
-    assert row.labels[len(seen) :] == row.input_ids[len(seen) :]
+    assert ids(row)[: len(seen)] == seen
+    assert row.labels.tolist() == [-100] * len(seen) + ids(row)[len(seen) :]
     assert row.input_ids[-1] == tokenizer.eos_token_id
-    assert row.input_ids.count(tokenizer.eos_token_id) == 1
+    assert ids(row).count(tokenizer.eos_token_id) == 1
 
 
 @pytest.mark.parametrize(("prompt", "completion"), PAIRS)
@@ -95,7 +124,37 @@ def test_the_start_token_stands_once_if_the_tokenizer_adds_it(make_tokenizer):
 
 def test_one_by_one_equals_all_at_once(tokenizer):
     examples = [Example(prompt, completion, row) for row, (prompt, completion) in enumerate(PAIRS, start=1)]
-    assert tokenize_all(examples, tokenizer, 512) == [tokenize(example, tokenizer, 512) for example in examples]
+    rows = tokenize_all(examples, tokenizer, 512)
+    assert list(rows) == [tokenize(example, tokenizer, 512) for example in examples]
+
+
+def test_chunks_and_threads_change_nothing(tokenizer, monkeypatch):
+    examples = [Example(*PAIRS[row % len(PAIRS)], row) for row in range(30)]
+    at_once = tokenize_all(examples, tokenizer, 512)
+    monkeypatch.setattr(tokens, "CHUNK_CHARACTERS", 1200)  # about nine examples
+    monkeypatch.setattr(encode, "TEXTS_PER_THREAD", 1)
+    in_chunks = tokenize_all(examples, tokenizer, 512)
+    assert list(in_chunks) == list(at_once)
+    assert in_chunks.numbers.tolist() == list(range(30))
+
+
+def test_a_tokenizer_set_to_cut_and_to_fill_up_does_neither(make_tokenizer):
+    tokenizer = make_tokenizer()
+    example = Example("hello there", " how are you", 1)
+    expected = tokenize(example, tokenizer, 512)
+    tokenizer.backend_tokenizer.enable_truncation(2)
+    tokenizer.backend_tokenizer.enable_padding(length=40)
+    assert tokenize(example, tokenizer, 512) == expected
+
+
+def test_a_tokenizer_written_in_python():
+    tokenizer = Letters(eos_token="</s>", bos_token="<s>")
+    rows = tokenize_all([Example("ab", "c", 1), Example("ab", "a", 2)], tokenizer, 512)
+    assert [ids(row) for row in rows] == [[98, 99, 100, 1], [98, 99, 98, 1]]
+    assert rows[0].labels.tolist() == [-100, -100, 100, 1]
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    (row,) = tokenize_all([chat(turns)], tokenizer, 512)
+    assert tokenizer.convert_ids_to_tokens(learned(row)) == [" ", "b", "</s>"]
 
 
 def test_without_an_end_token_the_completion_just_stops(make_tokenizer):
@@ -118,7 +177,19 @@ def test_too_long_is_dropped_and_reported(make_tokenizer):
     assert told.value.category == "data"
     with pytest.raises(StudioError, match=r"Row 2: .* more than max_length 20"):
         tokenize(examples[1], tokenizer, 20)
-    assert tokenize_all([], tokenizer, 20) == []
+    assert len(tokenize_all([], tokenizer, 20)) == 0
+
+
+def test_held_back_rows_may_all_be_too_long(make_tokenizer):
+    tokenizer = make_tokenizer()
+    report = Report(rows_used=5)
+    examples = [Example("hello " * 50, "there", number) for number in (7, 8)]
+    assert len(tokenize_all(examples, tokenizer, 20, report, may_be_empty=True)) == 0
+    assert [dropped["row"] for dropped in report.dropped] == [7, 8]
+    assert report.rows_used == 3
+    (warning,) = report.warnings
+    assert warning.startswith("None of the 2 held-back rows can be used (row 7: ")
+    assert warning.endswith("more than max_length 20), so nothing will be measured on held-back rows.")
 
 
 def test_very_long_rows_are_told(make_tokenizer):
@@ -138,7 +209,7 @@ def test_a_chat_trains_on_the_prompt_that_generation_gets(make_tokenizer, templa
     tokenizer = make_tokenizer(kind, adds_bos=template is None, chat_template=templates.get(template))
     row = tokenize(chat(messages), tokenizer, 512)
     seen = prompt_ids(messages[:-1], tokenizer)
-    assert row.input_ids[: len(seen)] == seen
+    assert ids(row)[: len(seen)] == seen
     stretches = runs(row, tokenizer)
     end = "</s>" if template is None else "<|im_end|>"
     answers = [message["content"] for message in messages if message["role"] == "assistant"]
@@ -196,7 +267,16 @@ def test_a_chat_the_template_refuses_is_dropped_with_its_words(make_tokenizer, t
 def test_an_encoder_reads_the_prompt_and_the_decoder_learns_the_completion(make_tokenizer):
     tokenizer = make_tokenizer(adds_bos=True)
     row = tokenize(Example("hello there", "how are you", 1), tokenizer, 64, encoder_decoder=True)
-    assert row.input_ids == prompt_ids("hello there", tokenizer, encoder_decoder=True)
+    assert ids(row) == prompt_ids("hello there", tokenizer, encoder_decoder=True)
     assert tokenizer.decode(row.labels) == "<s>how are you</s>"
     with pytest.raises(StudioError, match="more than max_length 3"):
         tokenize(Example("hello", "how are you", 1), tokenizer, 3, encoder_decoder=True)
+
+
+def test_inputs_and_targets_one_by_one_equal_all_at_once(make_tokenizer, templates):
+    tokenizer = make_tokenizer(adds_bos=True, chat_template=templates["no system"])
+    examples = [Example("hello there", "how are you", 1), chat([SYSTEM, *TURNS]), Example("hello", "x", 3)]
+    rows = tokenize_all(examples, tokenizer, 512, encoder_decoder=True)
+    assert list(rows) == [tokenize(example, tokenizer, 512, encoder_decoder=True) for example in examples]
+    assert rows.lengths.tolist() != rows.target_lengths.tolist()
+    assert ids(rows[1]) == prompt_ids([SYSTEM, *TURNS[:-1]], tokenizer, encoder_decoder=True)

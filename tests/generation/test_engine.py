@@ -8,7 +8,8 @@ import torch
 from prefix_studio.errors import StudioError
 from prefix_studio.generation.engine import Row, Sampling, generate
 from prefix_studio.prefix.inject import forward_with_prefix
-from tests.prefix.tiny import FAMILIES, random_ids, random_prefix, tiny_model
+from tests.prefix.tiny import FAMILIES, random_ids, random_prefix
+from tests.prefix.zoo import model_of
 
 NO_END: set[int] = set()
 
@@ -42,7 +43,7 @@ SAMPLED = [
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_row_of_a_batch_is_its_solo_run(family, settings):
-    model = tiny_model(family)
+    model = model_of(family)
     rows = mixed_rows(model, settings)
     together = write(model, rows)
     assert together == [write(model, [row])[0] for row in rows]
@@ -51,7 +52,7 @@ def test_every_row_of_a_batch_is_its_solo_run(family, settings):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_generation_is_repeated_full_forward_passes(family):
-    model = tiny_model(family)
+    model = model_of(family)
     for row, tokens in zip(mixed_rows(model, GREEDY), write(model, mixed_rows(model, GREEDY)), strict=True):
         ids = list(row.prompt_ids)
         for token in tokens:
@@ -63,7 +64,7 @@ def test_generation_is_repeated_full_forward_passes(family):
 
 @pytest.mark.parametrize("family", ["mistral", "gemma3"])
 def test_a_prefix_longer_than_the_window_is_exact_too(family):
-    model = tiny_model(family)
+    model = model_of(family)
     rows = [
         Row(random_ids(length, seed=length).tolist(), random_prefix(model, 24), Sampling(max_new_tokens=8))
         for length in (9, 2, 30)
@@ -73,21 +74,21 @@ def test_a_prefix_longer_than_the_window_is_exact_too(family):
 
 def test_prefixes_change_what_is_written():
     """Otherwise every test above would pass with prefixes that are ignored."""
-    model = tiny_model("llama")
+    model = model_of("llama")
     prompt = [5, 6, 7]
     rows = [Row(prompt, prefix, Sampling(12)) for prefix in (None, random_prefix(model, 4), random_prefix(model, 4, 9))]
     assert len({tuple(tokens) for tokens in write(model, rows)}) == 3
 
 
 def test_seeds_decide_what_is_sampled():
-    model = tiny_model("llama")
+    model = model_of("llama")
     rows = [Row([5, 6], None, Sampling(16, temperature=1.0, seed=seed)) for seed in (3, 3, 4)]
     one, same, other = write(model, rows)
     assert one == same != other
 
 
 def test_a_row_ends_with_its_end_token_and_the_others_go_on():
-    model = tiny_model("llama")
+    model = model_of("llama")
     rows = mixed_rows(model, GREEDY)
     free = write(model, rows)
     end = free[0][4]
@@ -98,7 +99,7 @@ def test_a_row_ends_with_its_end_token_and_the_others_go_on():
 
 
 def test_the_consumer_may_end_rows():
-    model = tiny_model("llama")
+    model = model_of("llama")
     rows = [Row([5, 6], None, Sampling(6)), Row([7], None, Sampling(6))]
     run = generate(model, rows, eos_ids=NO_END)
     assert [index for index, _ in next(run)] == [0, 1]
@@ -107,14 +108,14 @@ def test_the_consumer_may_end_rows():
 
 
 def test_generation_stops_when_told():
-    model = tiny_model("llama")
+    model = model_of("llama")
     answers = iter([False, False, True])
     steps = list(generate(model, [Row([5])], eos_ids=NO_END, should_stop=lambda: next(answers)))
     assert len(steps) == 2
 
 
 def test_prompts_are_read_in_one_pass_and_later_tokens_one_pass_a_step():
-    model = tiny_model("llama")
+    model = model_of("llama")
     prefix = random_prefix(model, 4)
     sizes = []
     model.get_input_embeddings().register_forward_hook(lambda _module, args, _output: sizes.append(args[0].shape))
@@ -124,28 +125,28 @@ def test_prompts_are_read_in_one_pass_and_later_tokens_one_pass_a_step():
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mpt"])
 def test_rows_end_where_the_models_positions_end(family):
-    model = tiny_model(family)  # 96 positions
+    model = model_of(family)  # 96 positions
     rows = [Row(random_ids(50).tolist(), random_prefix(model, 40), Sampling(50)), Row([5], None, Sampling(200))]
     assert [len(tokens) for tokens in write(model, rows)] == [6, 95]
 
 
 def test_a_prompt_that_leaves_no_position_is_refused():
-    model = tiny_model("llama")
+    model = model_of("llama")
     with pytest.raises(StudioError, match="60 tokens and 36 virtual tokens in front, which leaves nothing"):
         next(generate(model, [Row([5] * 60, random_prefix(model, 36))], eos_ids=NO_END))
 
 
 def test_a_prompt_without_tokens_is_refused():
     with pytest.raises(StudioError, match="The prompt has no tokens"):
-        next(generate(tiny_model("llama"), [Row([])], eos_ids=NO_END))
+        next(generate(model_of("llama"), [Row([])], eos_ids=NO_END))
 
 
 def test_no_rows_are_no_work():
-    assert list(generate(tiny_model("llama"), [], eos_ids=NO_END)) == []
+    assert list(generate(model_of("llama"), [], eos_ids=NO_END)) == []
 
 
 def test_the_callers_gradient_mode_is_left_alone_between_steps():
-    run = generate(tiny_model("llama"), [Row([5])], eos_ids=NO_END)
+    run = generate(model_of("llama"), [Row([5])], eos_ids=NO_END)
     next(run)
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()

@@ -9,11 +9,12 @@ from transformers import AutoTokenizer
 from prefix_studio.errors import StudioError
 from prefix_studio.prefix.encoder import PrefixModule, trainable_parameters
 from prefix_studio.prefix.initialise import text_prefix
-from prefix_studio.prefix.inject import completion_loss
-from prefix_studio.prefix.shape import prefix_shape
+from prefix_studio.prefix.loss import completion_loss
+from prefix_studio.prefix.shape import submodule_shapes
 from prefix_studio.recipe import PrefixPart
 from prefix_studio.settings import BUNDLED_MODEL
-from tests.prefix.tiny import relative_difference, right_padded, tiny_model
+from tests.prefix.tiny import FAMILIES, relative_difference, right_padded
+from tests.prefix.zoo import model_of
 
 TEXT = "Describe the place in one short sentence."
 
@@ -36,7 +37,7 @@ def test_text_initialisation_through_the_projection_is_the_same_prefix(bundled, 
     model, tokenizer = bundled
     module = build(model, tokenizer, init="text", init_text=TEXT, num_virtual_tokens=length, prefix_projection=True)
     expected = text_prefix(model, tokenizer, TEXT, length).flatten()
-    assert module.config.encoder_hidden_size == max(4 * 32, length)
+    assert module.tables["decoder"].transform[0].out_features == max(4 * 32, length)
     assert relative_difference(module().flatten(), expected) <= tolerance
 
 
@@ -61,19 +62,19 @@ def test_a_projection_narrower_than_the_text_is_refused(bundled):
 
 
 def test_random_initialisation_is_pefts():
-    flat = build(tiny_model("llama"), init="random", num_virtual_tokens=90)().flatten()
+    flat = build(model_of("llama"), init="random", num_virtual_tokens=90)().flatten()
     assert abs(flat.mean()) < 0.05
     assert abs(flat.std() - 1) < 0.05
 
 
 @pytest.mark.parametrize("projected", [False, True])
 def test_zero_initialisation_is_zero(projected):
-    module = build(tiny_model("llama"), init="zero", num_virtual_tokens=6, prefix_projection=projected)
+    module = build(model_of("llama"), init="zero", num_virtual_tokens=6, prefix_projection=projected)
     assert not module().flatten().any()
 
 
 def test_seeds_decide_and_the_programs_random_state_is_left_alone():
-    model = tiny_model("llama")
+    model = model_of("llama")
     state = torch.get_rng_state()
     one, same, other = (build(model, seed=seed, init="random", num_virtual_tokens=3) for seed in (1, 1, 2))
     assert torch.equal(one().flatten(), same().flatten())
@@ -84,7 +85,7 @@ def test_seeds_decide_and_the_programs_random_state_is_left_alone():
 @pytest.mark.parametrize("init", ["random", "zero"])
 @pytest.mark.parametrize("projected", [False, True])
 def test_a_step_on_the_loss_lowers_it(projected, init):
-    model = tiny_model("llama")
+    model = model_of("llama")
     module = build(model, init=init, num_virtual_tokens=6, prefix_projection=projected)
     ids, mask, labels = right_padded([9, 7], learned=4)
     first, _ = completion_loss(model, module(), ids, mask, labels)
@@ -99,26 +100,48 @@ def test_a_step_on_the_loss_lowers_it(projected, init):
 
 @pytest.mark.parametrize("projected", [False, True])
 def test_the_state_restores_all_that_is_learned(projected):
-    model = tiny_model("llama")
+    model = model_of("llama")
     fields = {"init": "random", "num_virtual_tokens": 6, "prefix_projection": projected}
     trained, fresh = build(model, seed=1, **fields), build(model, seed=2, **fields)
     fresh.load_state_dict(trained.state_dict())
     assert torch.equal(fresh().flatten(), trained().flatten())
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "falcon"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("projected", [False, True])
 def test_the_count_of_parameters_is_the_modules(projected, family):
-    model = tiny_model(family)
-    part = PrefixPart(init="random", num_virtual_tokens=40, prefix_projection=projected)
+    model = model_of(family)
+    part = PrefixPart(init="random", num_virtual_tokens=12, prefix_projection=projected)
     module = PrefixModule.build(model, None, part, 0)
+    assert module().length == 12
     counted = sum(parameter.numel() for parameter in module.parameters())
-    assert trainable_parameters(prefix_shape(model), part, 40) == counted
+    assert trainable_parameters(submodule_shapes(model), part, 12) == counted
+
+
+@pytest.mark.parametrize("projected", [False, True])
+def test_frozen_tokens_stay_and_the_others_learn(bundled, projected):
+    model, tokenizer = bundled
+    fields = {"init_text": TEXT, "num_virtual_tokens": 8, "num_frozen_tokens": 2, "prefix_projection": projected}
+    module = build(model, tokenizer, init="text", **fields)
+    before = module().flatten().detach()
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    loss, _ = completion_loss(model, module(), *right_padded([9, 7], learned=4))
+    loss.backward()
+    optimizer.step()
+    after = module().flatten()
+    assert torch.equal(after[:2], before[:2])
+    assert (after[2:] != before[2:]).any(dim=1).all()
+
+
+def test_a_prefix_without_a_token_to_learn_is_refused(bundled):
+    model, tokenizer = bundled
+    with pytest.raises(StudioError, match="num_frozen_tokens is 3, so none of the 2 virtual tokens"):
+        build(model, tokenizer, init="text", init_text="a b", num_virtual_tokens=None, num_frozen_tokens=3)
 
 
 def test_parameters_stay_float32_on_a_bfloat16_model():
     tokenizer = AutoTokenizer.from_pretrained(BUNDLED_MODEL)
-    model = tiny_model("llama").to(torch.bfloat16)
+    model = model_of("llama").to(torch.bfloat16)
     model.resize_token_embeddings(len(tokenizer))
     module = build(model, tokenizer, init="text", init_text="a", num_virtual_tokens=3)
     assert all(parameter.dtype == torch.float32 for parameter in module.parameters())
@@ -131,4 +154,4 @@ def test_parameters_stay_float32_on_a_bfloat16_model():
 
 def test_a_prefix_that_fills_the_models_positions_is_refused():
     with pytest.raises(StudioError, match="96 virtual tokens fill them all"):
-        build(tiny_model("gpt2"), init="random", num_virtual_tokens=96)
+        build(model_of("gpt2"), init="random", num_virtual_tokens=96)

@@ -13,7 +13,7 @@ def text_adapter(bundled):
     from prefix_studio.settings import BUNDLED_MODEL
 
     def make(folder, text, length=None):
-        save_adapter(folder, text_prefix(*bundled, text, length), base_model=str(BUNDLED_MODEL))
+        save_adapter(folder, text_prefix(*bundled, text, length), bundled[0], base_model=str(BUNDLED_MODEL))
         return folder
 
     return make

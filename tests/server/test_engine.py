@@ -89,7 +89,7 @@ def test_an_adapter_of_another_model_is_refused_by_both_names(base, tmp_path):
         LlamaConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
     )
     stranger = tmp_path / "stranger"
-    save_adapter(stranger, text_prefix(small, base.tokenizer, "a b"), base_model="ada/small")
+    save_adapter(stranger, text_prefix(small, base.tokenizer, "a b"), small, base_model="ada/small")
     with pytest.raises(StudioError) as caught:
         list(compare(base, [stranger], PROMPT, None, SHORT))
     assert caught.value.message.startswith(f"The adapter {stranger} cannot be used with the bundled model: ")

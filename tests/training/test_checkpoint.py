@@ -7,7 +7,7 @@ import torch
 
 from prefix_studio.errors import StudioError
 from prefix_studio.training import checkpoint
-from prefix_studio.training.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint, write_json
+from prefix_studio.training.checkpoint import Checkpoint, newest_checkpoint, pack, unpack, write_checkpoint
 
 
 def at_step(step: int) -> Checkpoint:
@@ -91,12 +91,14 @@ def test_a_full_disk_is_said_in_one_sentence(tmp_path, monkeypatch):
         write_checkpoint(tmp_path, at_step(1))
     assert caught.value.category == "disk"
     assert str(caught.value) == (
-        f"{tmp_path} cannot be written: No space left on device. Free some disk space, then resume the run."
+        f"{tmp_path} cannot be written: No space left on device. Free some disk space, then try again."
     )
 
 
-def test_json_is_replaced_whole(tmp_path):
-    write_json(tmp_path / "deep" / "result.json", {"loss": 0.5})
-    write_json(tmp_path / "deep" / "result.json", {"loss": 0.25})
-    assert (tmp_path / "deep" / "result.json").read_text() == '{\n  "loss": 0.25\n}\n'
-    assert names(tmp_path / "deep") == ["result.json"]
+def test_one_sent_to_another_process_arrives_whole():
+    found = unpack(pack(at_step(7)))
+    assert (found.step, found.state) == (7, {"n": 7})
+    assert {name: tensor.tolist() for name, tensor in found.tensors.items()} == {
+        "a": [7, 7, 7],
+        "random": [0, 1, 2, 3, 4],
+    }

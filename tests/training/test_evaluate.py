@@ -11,6 +11,7 @@ from prefix_studio.generation.engine import Row, Sampling
 from prefix_studio.generation.text import complete
 from prefix_studio.models.load import load_model, load_tokenizer
 from prefix_studio.prefix.files import load_prefix
+from prefix_studio.training.batch_size import BatchSize
 from prefix_studio.training.evaluate import compare_outputs, evaluate_adapter, one_a_prompt, text_metrics
 
 
@@ -51,7 +52,8 @@ def test_texts_in_a_batch_are_those_that_each_row_writes_alone(tuned):
     model, tokenizer = load_model(tuned.recipe.model), load_tokenizer(tuned.recipe.model)
     prefix = load_prefix(tuned.folder / "adapter", model)
     examples = [Example(f"{'long ' * i}prompt {i} =>", " x", i, (" x",)) for i in (3, 1, 2)]
-    written = compare_outputs(model, tokenizer, prefix, examples, tuned.recipe)
+    size = BatchSize(tuned.recipe.training, "per_device_eval_batch_size")
+    written = compare_outputs(model, tokenizer, prefix, examples, tuned.recipe, size)
     assert [row["prompt"] for row in written] == [example.prompt for example in examples]
     for row, example in zip(written, examples, strict=True):
         ids = tokenizer(example.prompt)["input_ids"]

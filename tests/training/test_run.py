@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from prefix_studio.data.examples import load_examples
@@ -13,14 +15,12 @@ from prefix_studio.errors import StudioError
 from prefix_studio.models.load import load_model, load_tokenizer
 from prefix_studio.prefix.files import load_prefix
 from prefix_studio.recipe import Recipe
+from prefix_studio.training.batch_size import BatchSize
+from prefix_studio.training.checkpoint import newest_checkpoint
+from prefix_studio.training.device import choose_device
 from prefix_studio.training.plan import Plan
 from prefix_studio.training.run import train
 from prefix_studio.training.step import batch_losses, mean_loss
-
-
-def checkpoint_names(run) -> list[str]:
-    return sorted(path.name for path in (run.folder / "checkpoints").iterdir())
-
 
 # The way through
 
@@ -115,130 +115,6 @@ def test_equal_seeds_give_equal_adapters_and_others_do_not(make_run):
     assert runs[0].adapter != runs[2].adapter
 
 
-# Going on
-
-
-@pytest.mark.parametrize("projection", [False, True], ids=["plain", "projection"])
-@pytest.mark.parametrize("step", [3, 6])
-def test_a_paused_run_goes_on_as_if_it_had_never_stopped(make_run, projection, step):
-    prefix = {"prefix_projection": projection}
-    straight, paused = make_run("straight", prefix=prefix), make_run("paused", prefix=prefix)
-    straight.go()
-    assert paused.go(pause_after=step) == "pause"
-    assert max(paused.losses) == step
-    assert not (paused.folder / "adapter").exists()
-    assert paused.go() == "finished"
-    assert [event.get("resumed_from") for event in paused.of("state") if "resumed_from" in event] == [step]
-    assert paused.losses == straight.losses
-    assert paused.eval_losses == straight.eval_losses
-    assert paused.adapter == straight.adapter
-    assert paused.result["tokens"] == straight.result["tokens"]
-
-
-@pytest.mark.parametrize("projection", [False, True], ids=["plain", "projection"])
-def test_a_killed_run_goes_on_from_its_checkpoint(make_run, killed, projection):
-    parts = {"prefix": {"prefix_projection": projection}, "training": {"save_steps": 3}}
-    straight, broken = make_run("straight", **parts), make_run("broken", **parts)
-    straight.go()
-    for step in (5, 8):  # twice, the second time after what is the last step
-        with pytest.raises(killed):
-            broken.go(killed_at=step)
-    assert broken.go() == "finished"
-    assert [event["resumed_from"] for event in broken.of("state") if "resumed_from" in event] == [3, 6]
-    assert broken.losses == straight.losses
-    assert broken.eval_losses == straight.eval_losses
-    assert broken.adapter == straight.adapter
-
-
-def test_a_run_killed_before_its_first_checkpoint_starts_over(make_run, killed):
-    straight, broken = make_run("straight"), make_run("broken")
-    straight.go()
-    with pytest.raises(killed):
-        broken.go(killed_at=4)
-    assert broken.go() == "finished"
-    assert broken.adapter == straight.adapter
-
-
-def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(make_run, killed):
-    parts = {"training": {"save_steps": 2}}
-    straight, broken = make_run("straight", **parts), make_run("broken", **parts)
-    straight.go()
-    with pytest.raises(killed):
-        broken.go(killed_at=7)
-    assert checkpoint_names(broken) == ["step-00000004", "step-00000006"]
-    tensors = broken.folder / "checkpoints" / "step-00000006" / "tensors.safetensors"
-    tensors.write_bytes(tensors.read_bytes()[:-5])
-    assert broken.go() == "finished"
-    resumed = [event for event in broken.of("state") if "resumed_from" in event]
-    assert resumed[0]["resumed_from"] == 4
-    assert resumed[0]["damaged_checkpoints"] == ["step-00000006"]
-    assert broken.losses == straight.losses
-    assert broken.adapter == straight.adapter
-
-
-def test_a_pause_while_texts_are_written_finishes_without_more_training(make_run):
-    run = make_run("run")
-    assert run.go(stop=lambda event: "pause" if "prompts" in event else None) == "pause"
-    steps = len(run.of("step"))
-    assert run.go() == "finished"
-    assert len(run.of("step")) == steps
-    assert (run.folder / "samples.json").exists()
-
-
-def test_a_pause_before_the_first_step_loses_nothing(make_run):
-    straight, run = make_run("straight"), make_run("run")
-    straight.go()
-    assert run.go(stop=lambda event: "pause") == "pause"
-    assert run.losses == {}
-    assert run.go() == "finished"
-    assert run.adapter == straight.adapter
-
-
-def test_a_cancelled_run_ends_at_once(make_run):
-    run = make_run("run")
-    assert run.go(stop=lambda event: "cancel" if event.get("step") == 3 else None) == "cancel"
-    assert max(run.losses) == 3
-    assert not (run.folder / "adapter").exists()
-
-
-def test_a_pause_is_heard_during_an_evaluation(make_run):
-    straight, run = make_run("straight"), make_run("run")
-    straight.go()
-    assert run.go(pause_after=2) == "pause"  # an evaluation is due after step 2
-    assert list(run.eval_losses) == [0]
-    assert run.go() == "finished"
-    assert run.eval_losses == straight.eval_losses
-    assert run.adapter == straight.adapter
-
-
-@pytest.mark.parametrize(
-    ("parts", "named"),
-    [
-        ({"training": {"learning_rate": 0.2}}, "training"),
-        ({"prefix": {"num_virtual_tokens": 5}}, "prefix"),
-        ({"data": {"validation": 0.5}}, "data"),
-        ({"data": {"completion": "{{ completion }}!"}, "training": {"seed": 9}}, "training and data"),
-    ],
-)
-def test_checkpoints_of_another_run_are_refused_by_name(make_run, make_recipe, parts, named):
-    run = make_run("run")
-    run.go(pause_after=2)
-    run.recipe = make_recipe(**parts)
-    with pytest.raises(StudioError) as caught:
-        run.go()
-    assert str(caught.value) == (
-        f"{run.folder} holds checkpoints of another run: {named} {'differ' if ' and ' in named else 'differs'}. "
-        f"Choose another folder, or delete {run.folder / 'checkpoints'} to start afresh."
-    )
-
-
-def test_how_often_it_is_saved_may_change_between_attempts(make_run, make_recipe):
-    run = make_run("run")
-    run.go(pause_after=2)
-    run.recipe = make_recipe(training={"save_steps": 1})
-    assert run.go() == "finished"
-
-
 # The best is kept
 
 
@@ -264,7 +140,8 @@ def test_the_adapter_is_the_one_with_the_lowest_eval_loss(make_run, contrary):
     model, tokenizer = load_model(run.recipe.model), load_tokenizer(run.recipe.model)
     rows = tokenize_all(load_examples(run.recipe.data, tokenizer).validation, tokenizer, 64)
     prefix = load_prefix(run.folder / "adapter", model)
-    loss = mean_loss(batch_losses(model, prefix, rows, tokenizer.pad_token_id, run.recipe.training))
+    size = BatchSize(run.recipe.training, "per_device_eval_batch_size")
+    loss = mean_loss(batch_losses(model, prefix, rows, tokenizer.pad_token_id, size))
     assert loss == pytest.approx(in_between[best_step], abs=1e-6)
 
 
@@ -275,6 +152,8 @@ def test_patience_ends_a_run_that_no_longer_gains(make_run, contrary):
     losses = [event["eval_loss"] for event in run.of("eval") if "best_step" not in event]
     assert len(run.losses) < 300
     assert min(losses) == losses[-3]  # two evaluations without gain
+    assert run.result["eval_loss"] == losses[-3]
+    assert run.result["best_step"] == 3 * (len(losses) - 3)
     assert next(event for event in run.of("state") if event["state"] == "saving")["stopped_early"] == len(run.losses)
     assert run.of("eval")[-1]["step"] == len(run.losses)
 
@@ -311,14 +190,19 @@ def test_patience_without_validation_rows_is_refused(make_run):
 def test_numbers_that_blow_up_stop_the_run_at_their_step(make_run, monkeypatch):
     # One step so large that the prefix leaves what float32 can square.
     monkeypatch.setattr(Plan, "learning_rate", lambda self, step: 1e38 if step == 3 else 0.1)
-    run = make_run("run", training={"eval_steps": 8})
+    run = make_run("run", training={"eval_steps": 8, "save_steps": 3})
     with pytest.raises(StudioError) as caught:
         run.go()
     assert caught.value.category == "numbers"
-    assert str(caught.value) == (
-        "The loss is not a finite number at step 5. Lower the learning rate (now 0.1), for example to 0.01."
+    assert re.fullmatch(
+        r"The loss is not a finite number at step 5, on rows \d+, \d+, \d+, \d+\. "
+        r"Lower the learning rate \(now 0\.1\), for example to 0\.01\.",
+        str(caught.value),
     )
     assert max(run.losses) == 4
+    checkpoint, damaged = newest_checkpoint(run.folder / "checkpoints")
+    assert (checkpoint.step, damaged) == (3, [])
+    assert all(tensor.isfinite().all() for tensor in checkpoint.tensors.values())
 
 
 def test_a_model_that_overflows_its_type_is_not_blamed_on_the_learning_rate(make_run, tiny_folder, tmp_path):
@@ -356,9 +240,38 @@ def test_validation_rows_too_long_to_learn_from_get_no_text_either(make_run, tmp
     assert sample["prompt"] == "b =>"
 
 
+def test_validation_rows_that_are_all_too_long_are_warned_of_and_the_run_goes_on(make_run, tmp_path):
+    held_out = tmp_path / "held-out.jsonl"
+    held_out.write_text(json.dumps({"prompt": "word " * 300 + "=>", "completion": " c"}))
+    run = make_run("run", data={"validation": str(held_out)})
+    assert run.go() == "finished"
+    prepared = next(event for event in run.of("state") if "validation_rows" in event)
+    assert prepared["validation_rows"] == 0
+    assert any("None of the 1 " in warning for warning in prepared["warnings"])
+    assert run.of("eval") == []
+
+
+def test_a_model_in_bfloat16_learns_and_its_adapter_is_exact(make_run):
+    run = make_run("run", model={"dtype": "bfloat16"})
+    assert run.go() == "finished"
+    assert run.eval_losses[8] < run.eval_losses[0]
+    tensors = load_file(run.folder / "adapter" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+
+
 def test_a_device_that_is_not_there_is_said(make_recipe, tmp_path):
     with pytest.raises(StudioError, match="There is no device cuda:99 on this machine"):
         train(make_recipe(), tmp_path, lambda event: None, lambda: None, device="cuda:99")
+
+
+def test_each_process_on_a_machine_takes_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "empty", lambda *_, device: {"cuda:0": None, "cuda:1": None}[device])
+    assert [choose_device("auto"), choose_device("auto", 1), choose_device("cuda:0", 1)] == [
+        "cuda:0",
+        "cuda:1",
+        "cuda:0",
+    ]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

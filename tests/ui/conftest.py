@@ -18,7 +18,10 @@ CHECK = {
     "all_parameters": 64_000,
     "memory_bytes": 10**9,
     "warnings": [],
-    "available_bytes": 8 * 10**9,
+    "memory_available_bytes": 8 * 10**9,
+    "largest_batch_size": 150,
+    "num_layers": 1,
+    "encoder_decoder": False,
 }
 
 

@@ -15,9 +15,11 @@ from prefix_studio.ui import fragments, tune_view
 from prefix_studio.ui.adapters_view import shelf_html
 from prefix_studio.ui.compare_html import Pane, panes_html
 from prefix_studio.ui.live import Seen
+from prefix_studio.ui.model_html import model_card
 from prefix_studio.ui.preview_html import preview_html
 from prefix_studio.ui.runs_html import run_head_html, run_row_html
 from prefix_studio.ui.samples_html import samples_html
+from tests.ui.conftest import CHECK
 
 EVIL = "\"'><img src=x onerror=alert(1)><script>alert(2)</script>"
 
@@ -73,7 +75,10 @@ def pieces(tmp_path):
     yield "samples", samples_html(tmp_path)
     yield "columns", tune_view.columns_html({"columns": [EVIL], "row_count": 1}, EVIL)
     recipe = Recipe.from_fields({"model": {"id": EVIL}, "data": {"source": EVIL}, "prefix": {"init_text": EVIL}})
-    yield "model", tune_view.model_card(recipe, {"supported": False, "reason": EVIL})
+    evil_check = CHECK | {"family": EVIL, "reason": EVIL, "warnings": [EVIL]}
+    for supported in (True, False):
+        yield f"model {supported}", model_card(recipe, evil_check | {"supported": supported})
+    yield "gave way", run_head_html(evil_run(tmp_path, "running"), Seen(smaller_batches={EVIL: EVIL}))
     yield "words", tune_view.summarise(tune_view.opening_values() | {"data.source": EVIL, "model.id": EVIL}).words
     yield "notice", fragments.error_notice(StudioError(EVIL, EVIL))
     yield "header", fragments.header(EVIL, EVIL, (EVIL, "good"), EVIL)

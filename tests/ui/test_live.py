@@ -46,6 +46,16 @@ def test_a_file_that_shrank_is_read_anew(tmp_path):
     assert progress.of(tmp_path).train == [(1, 2.0)]
 
 
+def test_a_batch_that_gave_way_is_remembered_with_its_newest_reason(tmp_path):
+    halved = {"event": "state", "state": "training", "gradient_accumulation_steps": 2}
+    for size in (8, 4):
+        append(
+            tmp_path, halved | {"per_device_train_batch_size": size, "warnings": [f"From here on {size} at a time."]}
+        )
+    append(tmp_path, {"event": "state", "state": "evaluating", "warnings": ["Something else."]})
+    assert Progress().of(tmp_path).smaller_batches == {"per_device_train_batch_size": "From here on 4 at a time."}
+
+
 def test_what_is_no_number_is_no_point(tmp_path):
     append(tmp_path, step(1, None), step(2, "x"), {"event": "step", "loss": 1.0}, step(3, 1.5))
     assert Progress().of(tmp_path).train == [(3, 1.5)]

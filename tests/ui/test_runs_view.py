@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from prefix_studio.recipe import Recipe
+from prefix_studio.recipe import Recipe, TrainingPart
+from prefix_studio.training.batch_size import BatchSize
 from prefix_studio.ui.runs_view import NO_RUNS, changes, look
 
 
@@ -55,6 +56,15 @@ def test_a_failed_run_shows_why_in_the_list_and_in_full(studio):
     view = look(studio, "local", run)
     assert "memory" in view.list_html
     assert "Out of memory at step 3." in view.head_html
+
+
+def test_a_batch_that_was_halved_is_said_in_the_runs_own_words(studio):
+    run = submit(studio)
+    size = BatchSize(TrainingPart(per_device_train_batch_size=16), "per_device_train_batch_size")
+    size.halve()
+    (studio.runs.claim("cpu").folder / "progress.jsonl").write_text(json.dumps(size.event()) + "\n")
+    said = look(studio, "local", run).head_html
+    assert "Memory is too small for 16 rows at once: from here on 8 at a time go through the model." in said
 
 
 def test_a_tick_sends_only_what_changed(studio):

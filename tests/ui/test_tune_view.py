@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from prefix_studio.errors import StudioError
@@ -14,6 +16,11 @@ from prefix_studio.ui.queueing import queue_run
 @pytest.fixture
 def recipe():
     return Recipe.from_fields({"data": {"source": "sample:restaurants"}})
+
+
+@pytest.fixture
+def values():
+    return view.opening_values()
 
 
 def test_a_good_form_is_said_in_words_yaml_and_a_command():
@@ -49,30 +56,57 @@ def test_a_files_columns_are_guessed_into_the_form():
     assert (values["data.prompt"], values["data.messages"]) == ("{{ q }}", "")
 
 
-def test_each_question_answers_for_itself(studio, models, recipe):
+def test_each_question_answers_for_itself(studio, models, values):
     models.answers["preview"] = StudioError("Row 3 has no column q.", "Correct the template.", "data")
-    columns, preview = view.data_preview(studio, recipe)
+    columns, preview = view.data_preview(studio, values)
     assert "<code>q</code>" in columns
     assert "Row 3 has no column q." in preview
     models.answers["inspect"] = StudioError("rows.csv cannot be read.", category="data")
-    assert view.data_preview(studio, recipe) == ("", view.error_notice(models.answers["inspect"]))
+    assert view.data_preview(studio, values) == ("", view.error_notice(models.answers["inspect"]))
     models.answers["check"] = StudioError("There is no model x.", category="model")
-    check = view.check_of(studio, recipe)
-    assert "There is no model x." in view.model_card(recipe, check)
-    assert view.estimate_html(studio, view.opening_values(), check) == "", "no model, no figures"
+    card, check = view.check_of(studio, values)
+    assert "There is no model x." in card
+    assert view.estimate_html(studio, values, check) == "", "no model, no figures"
 
 
-def test_the_estimate_says_shares_time_and_memory(studio, recipe):
-    shown = view.estimate_html(studio, view.opening_values(), view.check_of(studio, recipe))
+def test_the_check_is_of_the_batch_and_the_length_that_are_chosen(studio, models, values):
+    chosen = {"training.per_device_train_batch_size": 3, "data.max_length": 64, "data.source": " "}
+    card, _ = view.check_of(studio, values | chosen)
+    ((_, (asked,), _),) = models.asked
+    assert (asked.training.per_device_train_batch_size, asked.data.max_length) == (3, 64)
+    assert "3 rows of 64 tokens would take about 1.0 GB of memory; 8.0 GB are free, enough for 150 rows." in card
+
+
+def test_nothing_is_asked_about_a_wrong_value(studio, models, values):
+    assert view.data_preview(studio, values | {"data.max_length": 1}) == ("", view.NOT_READABLE)
+    assert view.check_of(studio, values | {"model.dtype": "int3"}) == ("", None)
+    assert models.asked == []
+
+
+def test_a_shared_page_says_why_it_reads_no_path(studio, models, values):
+    shared = replace(studio, settings=replace(studio.settings, logins=(("ada", "secret"),)))
+    assert "this studio is shared" in view.data_preview(shared, values | {"data.source": "/etc/passwd"})[1]
+    assert "this studio is shared" in view.check_of(shared, values | {"model.id": "/srv/model"})[0]
+    assert models.asked == []
+
+
+def test_the_estimate_says_shares_time_and_memory(studio, values):
+    shown = view.estimate_html(studio, values, view.check_of(studio, values)[1])
     for said in ("640", "1.0% of 64,000", "1 min 35 s", "200 steps", "of 8.0 GB free here"):
         assert said in shown
 
 
-def test_too_much_memory_is_said(studio, models, recipe):
-    models.answers["check"] = models.answers["check"] | {"available_bytes": 10**8}
-    assert "more than the 100 MB free here" in view.estimate_html(
-        studio, view.opening_values(), view.check_of(studio, recipe)
-    )
+def test_too_much_memory_is_said(studio, models, values):
+    models.answers["check"] = models.answers["check"] | {"memory_available_bytes": 10**8}
+    assert "more than the 100 MB free here" in view.estimate_html(studio, values, view.check_of(studio, values)[1])
+
+
+def test_a_model_that_no_row_fits_is_not_loaded_to_be_measured(studio, models, values):
+    models.answers["check"] = models.answers["check"] | {"largest_batch_size": 0}
+    card, check = view.check_of(studio, values)
+    assert "too little for a single row" in card
+    assert "Choose a smaller model" in view.estimate_html(studio, values, check)
+    assert [name for name, *_ in models.asked] == ["check"]
 
 
 def test_models_say_whether_they_fit():

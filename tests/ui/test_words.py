@@ -62,6 +62,22 @@ def test_shares():
         ({"prefix": {"init": "zero"}}, "that start from zeros."),
         ({"prefix": {"num_virtual_tokens": None}}, "and are as many as its tokens."),
         ({"prefix": {"prefix_projection": True}}, "learned through a small network (projection)."),
+        ({"prefix": {"use_chat_template": True}}, "the text “Question:”, written as a system message."),
+        ({"prefix": {"num_frozen_tokens": 1}}, "the text “Question:”; the first stays as it starts."),
+        ({"prefix": {"num_frozen_tokens": 2}}, "; the first 2 stay as they start."),
+        ({"prefix": {"submodules": "all"}}, "In encoder, decoder and between the two stand 20 virtual tokens"),
+        (
+            {"prefix": {"num_virtual_tokens": None, "use_chat_template": True, "prefix_projection": True}},
+            "written as a system message, and are as many as its tokens, learned through a small network",
+        ),
+        ({"model": {"id": "gpt2", "quantization": "4bit"}}, "GPT-2 stays as it is, squeezed to 4 bits; not one"),
+        ({"model": {"id": "gpt2", "device_map": "auto"}}, "GPT-2 stays as it is, spread over all GPUs; not one"),
+        ({"training": {"loss_average": "example"}}, "Every example counts alike, however long."),
+        (
+            {"training": {"label_smoothing_factor": 0.1, "gradient_checkpointing": True}},
+            "Labels are smoothed by 0.1 and memory is saved at the price of time.",
+        ),
+        ({"training": {"auto_find_batch_size": False}}, "The run stops should memory run out."),
         ({"training": {"num_train_epochs": 1}}, "They are trained for 1 pass over the rows, 16 rows at a time"),
         ({"training": {"max_steps": 1500}}, "They are trained for 1,500 steps"),
         ({"data": {"source": "/home/me/rows.csv"}}, "It sees the rows of rows.csv, with 10% held back"),
@@ -73,6 +89,11 @@ def test_shares():
 def test_a_recipe_in_words(fields, said):
     recipe = Recipe.from_fields({"model": {"id": "gpt2"}, "data": {"source": "rows.csv"}, **fields})
     assert said in " ".join(words.say_recipe(recipe, "GPT-2"))
+
+
+def test_what_is_as_usual_is_not_told():
+    recipe = Recipe.from_fields({"model": {"id": "gpt2"}, "data": {"source": "rows.csv"}})
+    assert len(words.say_recipe(recipe, "GPT-2")) == 4, "a sentence a step"
 
 
 def test_the_command_survives_any_name():
