@@ -9,7 +9,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-PUBLIC = {"load_prefix": "prefix_studio.prefix.files", "generation_inputs": "prefix_studio.prefix.public"}
+PUBLIC = {"load_prefix": "prefix_studio.prefix.files", "generation_inputs": "prefix_studio.generation.public"}
 
 
 def __getattr__(name: str) -> Any:

@@ -153,9 +153,10 @@ def target_ids(completions: list[str], tokenizer: Any) -> list[list[int]]:
     """What the decoder of an encoder-decoder is to write: each completion as a target, and an end."""
     if not completions:
         return []
-    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    end = tokenizer.eos_token_id
     targets = tokenizer(text_target=completions, verbose=False)["input_ids"]
-    return [ids if ids[-1:] == end else ids + end for ids in targets]
+    # Some tokenizers close a target with its language, behind the end.
+    return [ids if end is None or end in ids[-2:] else [*ids, end] for ids in targets]
 
 
 def input_text(prompt: str | Sequence[Message], tokenizer: Any) -> str:

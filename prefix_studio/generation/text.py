@@ -103,7 +103,9 @@ def stream_text(
     by should_stop finish as `length`.
     """
     ends = end_ids(model, tokenizer) if eos_ids is None else set(eos_ids)
-    texts = [RowText(tokenizer, row.prompt_ids, row.settings.stop) for row in rows]
+    # What an encoder reads is no left context of what the decoder writes.
+    contexts = [() if model.config.is_encoder_decoder else row.prompt_ids for row in rows]
+    texts = [RowText(tokenizer, ids, row.settings.stop) for ids, row in zip(contexts, rows, strict=True)]
     left = [room(model, row) for row in rows]
     open_rows = dict.fromkeys(range(len(rows)))
     tokens = generate(model, rows, eos_ids=ends, should_stop=should_stop)

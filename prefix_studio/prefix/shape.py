@@ -24,6 +24,7 @@ from transformers.cache_utils import (
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 )
@@ -42,6 +43,8 @@ IMPOSSIBLE = {
     "falcon_mamba": "it has no attention, so there are no keys and values to put in front",
     "rwkv": "it has no attention, so there are no keys and values to put in front",
     "xlstm": "it has no attention, so there are no keys and values to put in front",
+    "paligemma": "it reads a prompt in both directions, so what stands in front cannot be read beforehand",
+    "moshi": "it speaks and listens in audio beside its text",
     "minimax": "its linear-attention layers cannot start from a cache that was filled by hand",
     "qwen4_exp": "its layers cannot start from a cache that was filled by hand",
     "prophetnet": "its decoder reads no more than one token after a past",
@@ -66,9 +69,11 @@ def refuse_unsupported(config: PreTrainedConfig) -> None:
             raise StudioError(f"{family} models do not read and write text, so there is nothing to tune.", "", "model")
         return
     text_family = config.get_text_config(decoder=True).model_type
-    if not {family, text_family} & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
+    # Models that also look at pictures are taken for the text that they write.
+    writers = {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES}
+    if not {family, text_family} & writers:
         raise StudioError(f"{family} models do not generate text, so there is nothing to tune.", WAY_OUT, "model")
-    if family in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+    if family in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         raise StudioError(f"{family} is an encoder without a decoder: it does not generate text.", WAY_OUT, "model")
 
 

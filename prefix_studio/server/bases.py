@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
+from prefix_studio.data.chat import Message
+from prefix_studio.data.tokens import prompt_ids
 from prefix_studio.errors import StudioError
 from prefix_studio.generation.text import end_ids
 from prefix_studio.models.check import available_memory
@@ -35,6 +37,10 @@ class Base:
     tokenizer: Any
     eos_ids: set[int]
     used: float
+
+    def prompt_ids(self, prompt: str | Sequence[Message]) -> list[int]:
+        """A prompt as this model reads it."""
+        return prompt_ids(prompt, self.tokenizer, encoder_decoder=self.model.config.is_encoder_decoder)
 
 
 class Bases:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefix_studio.data.examples import load_examples
-from prefix_studio.data.tokens import prompt_ids, tokenize_all
+from prefix_studio.data.tokens import tokenize_all
 from prefix_studio.errors import StudioError
 from prefix_studio.generation.engine import Row, Sampling
 from prefix_studio.generation.text import Completion, stream_text
@@ -77,8 +77,9 @@ class Engine:
 
             base = self.bases.get(recipe.model)
             split = load_examples(recipe.data, base.tokenizer)
-            rows = tokenize_all(split.train, base.tokenizer, recipe.data.max_length, split.report)
-            yield estimate(recipe, base.model, rows)
+            both = base.model.config.is_encoder_decoder
+            rows = tokenize_all(split.train, base.tokenizer, recipe.data.max_length, split.report, encoder_decoder=both)
+            yield estimate(recipe, base.model, rows, validation_rows=len(split.validation))
 
         return work
 
@@ -118,7 +119,7 @@ def compare(
     folders = list(dict.fromkeys(str(adapter) for adapter in adapters))
     prefixes |= {folder: fitting_prefix(folder, base) for folder in folders}
 
-    ids = prompt_ids(prompt, base.tokenizer)
+    ids = base.prompt_ids(prompt)
     names = list(prefixes)
     rows = [Row(ids, prefix, sampling) for prefix in prefixes.values()]
     written: dict[str, dict[str, Any]] = {}
@@ -146,7 +147,7 @@ def complete(
     should_stop: ShouldStop,
 ) -> Iterator[Piece]:
     prefix = fitting_prefix(adapter, base) if adapter else None
-    ids = [prompt_ids(prompt, base.tokenizer) for prompt in prompts]
+    ids = [base.prompt_ids(prompt) for prompt in prompts]
     rows = [Row(row, prefix, sampling) for row, sampling in zip(ids, samplings, strict=True)]
     stream = stream_text(base.model, base.tokenizer, rows, eos_ids=base.eos_ids, should_stop=should_stop)
     for index, text, done in stream:

@@ -1,6 +1,6 @@
 """What must hold before a run's first step: rows that fit the model, settings that fit the rows, a folder of its own.
 
-Each check says in one sentence what does not hold. Knows recipes, examples and token rows; no model.
+Each check says in one sentence what does not hold. Knows recipes, examples and token rows; no weights.
 """
 
 from __future__ import annotations
@@ -10,24 +10,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedConfig
 
 from prefix_studio.data.examples import Example
 from prefix_studio.data.token_rows import TokenRow, token_rows
 from prefix_studio.errors import StudioError
+from prefix_studio.prefix.shape import max_encoder_positions, max_positions
 from prefix_studio.recipe import Recipe
 
 # Settings that may differ between the attempts at one run: they change nothing of what is learned.
 FREE_SETTINGS = {"save_steps", "per_device_eval_batch_size", "auto_find_batch_size"}
 
 
-def check_lengths(rows: Sequence[TokenRow], num_virtual_tokens: int, limit: int | None) -> None:
-    """Raises StudioError (data) for the longest row when prefix and row together pass the model's positions."""
+def check_lengths(rows: Sequence[TokenRow], num_virtual_tokens: int, config: PreTrainedConfig) -> None:
+    """Raises StudioError (data) for the longest row when prefix and row together pass the model's positions.
+
+    Of an encoder-decoder model the prefix stands in front of the target; its encoder reads the input alone.
+    """
     flat = token_rows(rows)
-    lengths = np.maximum(flat.lengths, flat.target_lengths)  # the prefix stands in front of a decoder's target as well
+    if config.is_encoder_decoder:
+        refuse_longest(flat.numbers, flat.lengths, 0, max_encoder_positions(config))
+    refuse_longest(flat.numbers, flat.target_lengths, num_virtual_tokens, max_positions(config))
+
+
+def refuse_longest(numbers: np.ndarray, lengths: np.ndarray, num_virtual_tokens: int, limit: int | None) -> None:
     longest = int(lengths.argmax())
     if limit is not None and num_virtual_tokens + lengths[longest] > limit:
         raise StudioError(
-            f"Row {flat.numbers[longest]} has {lengths[longest]} tokens; with {num_virtual_tokens} virtual tokens in "
+            f"Row {numbers[longest]} has {lengths[longest]} tokens; with {num_virtual_tokens} virtual tokens in "
             f"front it passes the model's {limit} positions.",
             f"Set data.max_length to {limit - num_virtual_tokens} or less, so that such rows are left out.",
             "data",

@@ -20,7 +20,6 @@ from prefix_studio.generation.text import complete
 from prefix_studio.models.load import load_model, load_tokenizer
 from prefix_studio.prefix.files import load_prefix
 from prefix_studio.prefix.prefix import Prefix
-from prefix_studio.prefix.shape import max_positions
 from prefix_studio.recipe import ModelPart, Recipe
 from prefix_studio.training.batch_size import BatchSize
 from prefix_studio.training.checks import check_lengths, usable
@@ -51,7 +50,7 @@ def evaluate_adapter(
     data = with_samples_own(recipe.data).model_copy(update={"source": str(data_file), "validation": 0})
     examples = load_examples(data, tokenizer).train
     rows = tokenize_all(examples, tokenizer, data.max_length, encoder_decoder=model.config.is_encoder_decoder)
-    check_lengths(rows, prefix.length, max_positions(model.config))
+    check_lengths(rows, prefix.length, model.config)
     pad_id = tokenizer.pad_token_id or 0
     size = BatchSize(recipe.training, "per_device_eval_batch_size")
     base, tuned = ({"loss": mean_loss(batch_losses(model, some, rows, pad_id, size))} for some in (None, prefix))

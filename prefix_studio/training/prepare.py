@@ -16,7 +16,6 @@ from prefix_studio.data.tokens import tokenize_all
 from prefix_studio.errors import StudioError
 from prefix_studio.models.load import load_model, load_tokenizer
 from prefix_studio.prefix.encoder import PrefixModule
-from prefix_studio.prefix.shape import max_positions
 from prefix_studio.recipe import Recipe
 from prefix_studio.training.checks import check_early_stopping, check_lengths, usable
 from prefix_studio.training.parallel import Ranks
@@ -53,7 +52,7 @@ def prepare(recipe: Recipe, report: Report, device: str, ranks: Ranks) -> Materi
     rows = tokenize_all(split.train, tokenizer, longest, split.report, encoder_decoder=both)
     held_out = tokenize_all(split.validation, tokenizer, longest, split.report, encoder_decoder=both, may_be_empty=True)
     module = PrefixModule.build(model, tokenizer, recipe.prefix, recipe.training.seed)
-    check_lengths(concatenate([rows, held_out]), module.num_virtual_tokens, max_positions(model.config))
+    check_lengths(concatenate([rows, held_out]), module.num_virtual_tokens, model.config)
     check_early_stopping(recipe, held_out)
     report(
         {

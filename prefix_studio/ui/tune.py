@@ -99,45 +99,41 @@ def build_tune(studio: Studio) -> TuneTab:
         return [summary.words, summary.yaml or gr.skip(), summary.command, *said, *shown]
 
     def settle(newest: Newest, last: dict[str, Any] | None, *given: Any) -> Iterator[list[Any]]:
-        """Asks the model process what it takes the form for; only when the recipe has changed since `last`.
-
-        A model that is new is looked at before the rows are. Ends where another look has begun meanwhile.
-        """
+        """Asks the model process what it takes the form for; only when the recipe has changed since `last`."""
         values = values_from(given)
         now = {name: value for name, value in values.items() if name != "name"}
-        if now == last:
-            return
-        mine = newest.begin()
-        new_model = not last or any(now[name] != last.get(name) for name in now if name.startswith("model."))
-        news: dict[str, Any] = {"settled": now}
+        if now != last:
+            mine = newest.begin()
+            yield slow(settled=now)
+            for news in answers_to(values, new_model=not last or model_of(now) != model_of(last)):
+                if newest.number != mine:  # another look has begun meanwhile, and nobody waits for this one
+                    break
+                yield slow(**news)
+        yield slow()  # Gradio shows what came last once more when all has come
+
+    def answers_to(values: dict[str, Any], *, new_model: bool) -> Iterator[dict[str, Any]]:
+        """What the slow half shows, by name, as it comes. A model that is new is looked at before the rows are."""
         if new_model:
-            news |= {"model_card": LOOKING, "estimate": view.MEASURING}
+            yield {"model_card": LOOKING, "estimate": view.MEASURING}
         if studio.models.state() != "ready":
-            news["preview"] = view.STARTING
-        yield slow(**news)
-        check = None
-        for question in ("check", "preview") if new_model else ("preview", "check"):
-            if question == "check":
-                card, check = view.check_of(studio, values)
-                news = {"model_card": card, "submodules": submodules_of(values, check)}
-            else:
-                columns, preview = view.data_preview(studio, values)
-                news = {"columns": columns or gr.skip(), "preview": preview}
-            if newest.number != mine:
-                return
-            yield slow(**news)
-        estimate = view.estimate_html(studio, values, check)
-        if newest.number == mine:
-            yield slow(estimate=estimate)
+            yield {"preview": view.STARTING}
+        if not new_model:
+            yield preview_of(values)
+        card, check = view.check_of(studio, values)
+        # Where the prefix goes is asked of encoder-decoder models alone.
+        asked = values[SUBMODULES] != "decoder" or bool(check and check.get("encoder_decoder"))
+        yield {"model_card": card, "submodules": gr.update(visible=asked)}
+        if new_model:
+            yield preview_of(values)
+        yield {"estimate": view.estimate_html(studio, values, check)}
+
+    def preview_of(values: dict[str, Any]) -> dict[str, Any]:
+        columns, preview = view.data_preview(studio, values)
+        return {"columns": columns or gr.skip(), "preview": preview}
 
     def slow(**news: Any) -> list[Any]:
         """Updates for what the slow half shows; what is not named stays as it is."""
         return [news.get(name, gr.skip()) for name in SLOW]
-
-    def submodules_of(values: dict[str, Any], check: dict[str, Any] | None) -> Any:
-        """Where the prefix goes is asked of encoder-decoder models alone."""
-        chosen = values[SUBMODULES] != "decoder"
-        return gr.update(visible=chosen or bool(check and check.get("encoder_decoder")))
 
     def choose_model(*given: Any) -> list[Any]:
         values = values_from(given)
@@ -243,6 +239,11 @@ SHOWN_OR_NOT = tuple(visible_fields(view.opening_values()))
 SLOW = ("columns", "preview", "model_card", "submodules", "estimate", "settled")
 # Fields whose change fills in others before anything is said or asked.
 FILL_IN_OTHERS = ("model.id", *STARTS)
+
+
+def model_of(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of the form's first step."""
+    return {name: value for name, value in values.items() if name.startswith("model.")}
 
 
 def settling_triggers(form: Form) -> list[Any]:

@@ -124,20 +124,17 @@ def say_prefix(prefix: PrefixPart) -> str:
 
 
 def say_choices(training: TrainingPart) -> list[str]:
-    """A sentence for those choices that few people make; none where they are as usual."""
+    """What few people choose, as one line of sentences; none where all is as usual."""
     chosen = []
     if training.loss_average == "example":
-        chosen.append("every example counts alike, however long")
+        chosen.append("Every example counts alike, however long.")
     if training.label_smoothing_factor:
-        chosen.append(f"labels are smoothed by {training.label_smoothing_factor:g}")
+        chosen.append(f"Labels are smoothed by {training.label_smoothing_factor:g}.")
     if training.gradient_checkpointing:
-        chosen.append("memory is saved at the price of time")
+        chosen.append("Memory is saved at the price of time.")
     if not training.auto_find_batch_size:
-        chosen.append("the run stops should memory run out")
-    if not chosen:
-        return []
-    listed = " and ".join(filter(None, (", ".join(chosen[:-1]), chosen[-1])))
-    return [f"{listed[0].upper()}{listed[1:]}."]
+        chosen.append("The run stops should memory run out.")
+    return [" ".join(chosen)] if chosen else []
 
 
 def say_validation(data: DataPart) -> str:

@@ -12,6 +12,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
+    AutoModelForImageTextToText,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSpeechSeq2Seq,
@@ -283,6 +284,21 @@ DECODERS = {
     ),
 }
 
+# Text alone goes through models that also look at pictures.
+EYES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+EYES |= {"image_size": 28, "patch_size": 14}
+DECODERS |= {
+    "gemma3_vision": ("gemma3", {"text_config": {**DECODERS["gemma3"][1], **TOKENS}, "vision_config": EYES, **TOKENS}),
+    "mistral3": (
+        "mistral3",
+        {
+            "text_config": {"model_type": "mistral", **GROUPED},
+            "vision_config": {"model_type": "pixtral", **EYES},
+            **TOKENS,
+        },
+    ),
+}
+
 ENCODER_DECODERS = {
     "t5": ("t5", T5),
     # Its heads together are wider than the hidden size.
@@ -413,6 +429,7 @@ OTHER_CLASSES = {
     "bert": AutoModelForMaskedLM,
     "vit": AutoModelForImageClassification,
     "whisper": AutoModelForSpeechSeq2Seq,
+    "mistral3": AutoModelForImageTextToText,
 }
 
 

@@ -75,7 +75,7 @@ def test_shares():
         ({"training": {"loss_average": "example"}}, "Every example counts alike, however long."),
         (
             {"training": {"label_smoothing_factor": 0.1, "gradient_checkpointing": True}},
-            "Labels are smoothed by 0.1 and memory is saved at the price of time.",
+            "Labels are smoothed by 0.1. Memory is saved at the price of time.",
         ),
         ({"training": {"auto_find_batch_size": False}}, "The run stops should memory run out."),
         ({"training": {"num_train_epochs": 1}}, "They are trained for 1 pass over the rows, 16 rows at a time"),

@@ -7,9 +7,12 @@ import torch
 from peft import PeftModel
 
 import prefix_studio
+from prefix_studio.errors import StudioError
+from prefix_studio.generation.encoder_decoder import first_ids
 from prefix_studio.generation.engine import Row, Sampling, generate
 from prefix_studio.prefix.files import save_adapter
 from prefix_studio.prefix.inject import forward_with_prefix
+from tests.prefix.pairs import FORMS, PAIRS, random_pairs, random_parts
 from tests.prefix.tiny import FAMILIES, STOCK, random_ids, random_prefix
 from tests.prefix.zoo import SLIDING, model_of
 
@@ -70,6 +73,33 @@ def test_beams_find_what_is_likelier_than_greedy_text(family):
 
     greedy = written(model, prefix, ids, mask, do_sample=False)
     assert likelihood(written(model, prefix, ids, mask, do_sample=False, num_beams=4)) >= likelihood(greedy) - 1e-4
+
+
+@pytest.mark.parametrize(("family", "submodules"), FORMS)
+def test_encoder_decoder_models_write_greedily_what_our_engine_writes(family, submodules):
+    model = model_of(family)
+    prefix = random_parts(model, 5, submodules)
+    ids, mask, _ = random_pairs([7, 5], [3, 3])
+    if (family, submodules) == ("t5gemma", "all"):
+        with pytest.raises(StudioError, match="cross-attention's cache anew"):
+            prefix_studio.generation_inputs(model, prefix, ids, mask)
+        return
+    output = written(model, prefix, ids, mask, do_sample=False)
+    begun = 1 if first_ids(model)[1] is None else 2
+    for row, tokens in enumerate(output[:, begun:].tolist()):
+        alone = Row(ids[row][mask[row] == 1].tolist(), prefix, Sampling(max_new_tokens=6 + begun - 1))
+        assert tokens == [step[0][1] for step in generate(model, [alone], eos_ids=())][begun - 1 :]
+
+
+@pytest.mark.parametrize("family", PAIRS)
+def test_beams_of_encoder_decoder_models_are_stock_pefts(family, tmp_path):
+    model = model_of(family)
+    prefix = random_parts(model, 5, "decoder")
+    save_adapter(tmp_path, prefix, model, base_model="tiny")
+    stock = PeftModel.from_pretrained(model_of(family), tmp_path).eval()
+    ids, mask, _ = random_pairs([7, 5], [3, 3])
+    expected = stock.generate(input_ids=ids, attention_mask=mask, **SETTINGS, num_beams=3, do_sample=False)
+    assert torch.equal(written(model, prefix, ids, mask, num_beams=3, do_sample=False), expected)
 
 
 def test_the_package_offers_no_more():
