@@ -65,21 +65,47 @@ def tune(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> None:
     from prefix_studio.models.check import check_model
-    from prefix_studio.recipe import ModelPart
+    from prefix_studio.recipe import ModelPart, PrefixPart
 
-    report = check_model(ModelPart(id=anchored(options.model), revision=options.revision))
+    report = check_model(
+        ModelPart(id=anchored(options.model), revision=options.revision, dtype=options.dtype),
+        PrefixPart(num_virtual_tokens=options.virtual_tokens) if options.virtual_tokens else None,
+        batch_size=options.batch_size,
+        max_length=options.max_length,
+        gradient_checkpointing=options.gradient_checkpointing,
+    )
     if options.json:
         print_json(report)
         return
     if not report["supported"]:
         print(f"{options.model} cannot be tuned: {report['reason']}")
         return
-    share = report["trainable_parameters"] / report["all_parameters"]
-    print(f"{options.model} can be tuned ({report['family']}): {len(report['layers'])} layers take a prefix.")
-    print(f"{report['trainable_parameters']:,} of {report['all_parameters']:,} parameters are trained ({share:.2%}).")
-    print(f"Training takes about {report['memory_bytes'] / 2**20:,.0f} MiB of memory.")
+    trained, everything = report["trainable_parameters"], report["all_parameters"]
+    print(f"{options.model} can be tuned ({report['family']}).")
+    print(f"The prefix goes into {layer_words(report['layers'])}.")
+    print(f"It has {trained:,} parameters, {report['trainable_share']:.4%} of {everything + trained:,} in all.")
+    needed, free = (report[name] / 2**20 for name in ("memory_bytes", "memory_available_bytes"))
+    print(f"Training takes about {needed:,.0f} MiB of memory, of {free:,.0f} MiB free here.")
+    if report["largest_batch_size"]:
+        print(f"Batches of up to {report['largest_batch_size']:,} such rows would fit.")
     for warning in report["warnings"]:
         print(f"Note: {warning}")
+
+
+def layer_words(layers: list[dict[str, Any]]) -> str:
+    """`24 layers, as keys and values of 16 heads x 64`, a part for every shape there is."""
+
+    def size(shape: list[int]) -> str:
+        return f"{shape[0]} head{'s' if shape[0] > 1 else ''} x {shape[1]}"
+
+    shapes: dict[str, int] = {}
+    for layer in layers:
+        key, value = size(layer["key_shape"]), size(layer["value_shape"])
+        text = f"keys and values of {key}" if key == value else f"keys of {key} and values of {value}"
+        if "submodule" in layer:
+            text += f" ({layer['submodule']})"
+        shapes[text] = shapes.get(text, 0) + 1
+    return ", and ".join(f"{n} layer{'s' if n > 1 else ''}, as {text}" for text, n in shapes.items())
 
 
 def preview(options: argparse.Namespace) -> None:
@@ -202,6 +228,11 @@ def build_parser() -> argparse.ArgumentParser:
     sub = command("check", check, "can this model be tuned, and what will it take")
     sub.add_argument("model", help="bundled, a Hub id, or a folder")
     sub.add_argument("--revision")
+    sub.add_argument("--virtual-tokens", type=positive, metavar="N", help="prefix length (default: the recipe's)")
+    sub.add_argument("--batch-size", type=positive, metavar="N", help="rows a batch (default: the recipe's)")
+    sub.add_argument("--max-length", type=positive, metavar="N", help="tokens a row (default: the recipe's)")
+    sub.add_argument("--gradient-checkpointing", action="store_true", help="less memory, a third more time")
+    sub.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
     sub.add_argument("--json", action="store_true")
 
     sub = command("preview", preview, "the first examples as the model will see them")

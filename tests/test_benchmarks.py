@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import importlib
-import sys
 from types import SimpleNamespace
 
 import pytest
 
-from prefix_studio.settings import PROJECT
+from benchmarks import speed
+from benchmarks.peers import models
 
 LLAMA = {
     "vocab_size": 1100,
@@ -23,14 +23,7 @@ BATCH, STEPS = 4, 3
 
 
 @pytest.fixture
-def speed(monkeypatch):
-    monkeypatch.syspath_prepend(PROJECT / "benchmarks")
-    return importlib.import_module("speed")
-
-
-@pytest.fixture
-def task(speed, monkeypatch, tmp_path):
-    models = sys.modules["peers.models"]
+def task(monkeypatch, tmp_path):
     monkeypatch.setitem(models.MODELS, "llama", LLAMA)
     models.prepare(tmp_path, "llama", None, BATCH * STEPS)
     return speed.Task.load(tmp_path, "llama", BATCH, STEPS, seed=0)
@@ -49,10 +42,10 @@ def test_rows_are_as_long_as_they_were_drawn(task, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-def test_every_peer_trains_and_those_with_a_prefix_start_at_one_loss(speed, task):
+def test_every_peer_trains_and_those_with_a_prefix_start_at_one_loss(task):
     losses = {}
     for name in ("floor", "ours", "stock"):
-        figures = speed.measure(importlib.import_module(f"peers.{name}"), task)
+        figures = speed.measure(importlib.import_module(f"benchmarks.peers.{name}"), task)
         assert set(speed.FIGURES) < set(figures)
         assert figures["step_cpu_s"] > 0
         assert figures["peak_mb"] > 100
@@ -65,7 +58,7 @@ def figures(seconds, loss):
     return {"step_cpu_s": seconds, "step_s": seconds, "start_s": 1, "peak_mb": 1, "above_mb": 1, "start_loss": loss}
 
 
-def test_ratios_are_those_of_the_medians(speed, capsys):
+def test_ratios_are_those_of_the_medians(capsys):
     runs = {
         "stock": [figures(seconds, 2.0) for seconds in (4.0, 90.0, 6.0)],
         "floor": [figures(2.0, None)] * 3,
@@ -76,7 +69,7 @@ def test_ratios_are_those_of_the_medians(speed, capsys):
     assert [float(cell) for cell in line.split("|")[2:-1]] == [6, 2, 3, 1.5, 2]
 
 
-def test_different_losses_fail(speed, capsys):
+def test_different_losses_fail(capsys):
     assert speed.same_loss({"stock": [figures(1, 2.0)], "floor": [figures(1, None)], "ours": [figures(1, 2.00001)]})
     assert not speed.same_loss({"stock": [figures(1, 2.0)], "ours": [figures(1, 2.001)]})
     assert "means nothing" in capsys.readouterr().err

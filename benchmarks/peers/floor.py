@@ -6,7 +6,7 @@ values: the way back is as long as a prefix's. What is above this is what a pref
 
 from __future__ import annotations
 
-from peers.task import Task, Tick
+from benchmarks.peers.task import Task, Tick
 
 
 def train(task: Task, tick: Tick) -> None:

@@ -1,8 +1,8 @@
-"""What the peers are measured on: models with random weights, and rows for them.
+"""What the peers are measured on: the bundled model, or models with random weights, and rows for them.
 
-A model's folder holds it with a tokenizer of its vocabulary's size; the rows are a CSV file with the columns `mr` and
-`ref`. Lengths are what matters: the tokenizer cuts words into pieces of up to six letters, about as many tokens as
-Llama's and GPT-2's own make of the same text.
+The rows are a CSV file with the columns `mr` and `ref`. A model with random weights comes with a tokenizer of its
+vocabulary's size. Lengths are what matters there: the tokenizer cuts words into pieces of up to six letters, about as
+many tokens as Llama's and GPT-2's own make of the same text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ LLAMA = {
     "max_position_embeddings": 1024,
 }
 GPT2 = {"vocab_size": 50_257, "n_embd": 288, "n_layer": 12, "n_head": 6, "n_positions": 1024}
-MODELS: dict[str, dict[str, Any] | None] = {"bundled": None, "llama": LLAMA, "gpt2": GPT2}
+MODELS: dict[str, dict[str, Any]] = {"bundled": {}, "llama": LLAMA, "gpt2": GPT2}
+RESTAURANTS = Path(__file__).resolve().parent.parent.parent / "assets" / "samples" / "restaurants"
 
 PIECE = r"\w{1,6}|[^\w\s]"
 SPECIAL = ["<pad>", "<s>", "</s>"]
@@ -32,17 +33,15 @@ E2E = {"mr": (36, 8.5, 15, 56), "ref": (27, 8.8, 7, 64)}
 
 
 def prepare(folder: Path, name: str, data: Path | None, rows: int) -> None:
-    """Leaves the model in folder/model and its rows in folder/rows.csv; the bundled model has both already."""
+    """Leaves rows in folder/rows.csv and, unless it is the bundled one, the model in folder/model."""
     fields = MODELS[name]
-    if fields is None:
-        return
-    texts = read_texts(data, rows) if data else random_texts(rows)
+    source = data or (None if fields else RESTAURANTS)
+    texts = read_texts(source, rows) if source else random_texts(rows)
     with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(E2E)
-        writer.writerows(texts)
-    save_tokenizer(folder / "model", [text for row in texts for text in row], fields["vocab_size"])
-    save_model(folder / "model", name, fields)
+        csv.writer(file).writerows([list(E2E), *texts])
+    if fields:
+        save_tokenizer(folder / "model", [text for row in texts for text in row], fields["vocab_size"])
+        save_model(folder / "model", name, fields)
 
 
 def read_texts(data: Path, rows: int) -> list[list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from peers.task import Task, Tick, checked
+from benchmarks.peers.task import Task, Tick, checked
 
 
 def train(task: Task, tick: Tick) -> None:

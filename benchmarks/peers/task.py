@@ -1,7 +1,7 @@
 """What all peers are given, and how one of them is measured.
 
-A peer is a module with `train(task, tick)`, which trains and calls `tick` once when the first step begins and after
-every step, and `start_loss(task)`: the loss of `task.start` on `task.rows`' first ones, or None.
+A peer is a module with `train(task, tick)`, which calls `tick` when the first step begins and after every step, and
+`start_loss(task)`, the mean loss of what `checked` gives: its batch behind its prefix; None where there is no prefix.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-PROJECT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(PROJECT))
 
 WARM_UP = 2  # steps not counted
 CHECKED_ROWS = 8
@@ -37,10 +34,14 @@ class Task:
         from prefix_studio.recipe import Recipe
 
         bundled = model == "bundled"
-        source = "sample:restaurants" if bundled else str(folder / "rows.csv")
         fields = {
             "model": {"id": "bundled" if bundled else str(folder / "model"), "dtype": "float32"},
-            "data": {"source": source, "prompt": "{{ mr }}", "completion": " {{ ref }}", "validation": 0},
+            "data": {
+                "source": str(folder / "rows.csv"),
+                "prompt": "{{ mr }}",
+                "completion": " {{ ref }}",
+                "validation": 0,
+            },
             "prefix": {"num_virtual_tokens": 32 if bundled else 20, "init": "random"},
             "training": {
                 "max_steps": steps + WARM_UP,

@@ -6,8 +6,8 @@ does not work.
 
 from __future__ import annotations
 
-from peers.stock import arguments, prefix_config, ticking
-from peers.task import Task, Tick
+from benchmarks.peers.stock import arguments, prefix_config, ticking
+from benchmarks.peers.task import Task, Tick
 
 
 def train(task: Task, tick: Tick) -> None:

@@ -9,6 +9,7 @@ settle in some of these and keep gaps from growing together again. Only numbers 
 from __future__ import annotations
 
 import bisect
+from collections import deque
 from typing import NamedTuple
 
 PAGE = 4096
@@ -17,7 +18,10 @@ ALIGNMENT = 96  # bytes more that a block asks for, so that its start can be mov
 TOP_PAD = 128 * 1024  # bytes more that the heap grows by than it must, and keeps when it shrinks
 FIRST_THRESHOLD = 128 * 1024
 LAST_THRESHOLD = 32 * 2**20
-SETTLED = 8  # one in so many remainders is settled in
+# Small things settle in one of so many remainders, and the oldest of so many gives way. Both are fitted to what runs
+# took (benchmarks/memory.py).
+SETTLED = 4
+SETTLERS = 32
 
 
 class Block(NamedTuple):
@@ -40,15 +44,20 @@ class Heap:
         self.size_at: dict[int, int] = {}  # gaps by where they start
         self.start_of: dict[int, int] = {}  # and by where they end
         self.remainders = 0
+        self.settled: deque[Block] = deque()
 
     def take(self, size: int) -> Block:
         start, found = self.find(whole(size + ALIGNMENT, HEADER))
         size = whole(size + HEADER, HEADER)
         if start is None:
             return Block(None, found)
+        remainder = Block(start + size, found - size)
         self.remainders += 1
-        if self.remainders % SETTLED:
-            self.give_back(Block(start + size, found - size))
+        if self.remainders % SETTLED == 0:
+            self.settled.append(remainder)
+            remainder = self.settled.popleft() if len(self.settled) > SETTLERS else None
+        if remainder is not None:
+            self.give_back(remainder)
         return Block(start, size)
 
     def find(self, size: int) -> Block:

@@ -87,7 +87,7 @@ class ModelClient:
                 raise self._died() from error
 
     def check(self, recipe: Recipe | Mapping[str, Any]) -> dict[str, Any]:
-        """The pre-flight check of the recipe's model and prefix, and "available_bytes" of memory."""
+        """The pre-flight check of the recipe's model and prefix, and "memory_available_bytes" of memory."""
         return self._ask("/studio/check", {"recipe": fields_of(recipe)})
 
     def preview(self, recipe: Recipe | Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from prefix_studio.data.examples import load_examples
 from prefix_studio.data.preview import inspect_source, preview
 from prefix_studio.errors import StudioError
 from prefix_studio.generation.engine import Sampling
-from prefix_studio.models.check import available_memory, check_model
+from prefix_studio.models.check import check_model
 from prefix_studio.models.load import fingerprint, load_config, load_tokenizer
 from prefix_studio.recipe import ModelPart, Recipe
 from prefix_studio.server.engine import Engine, Prompt
@@ -111,8 +111,9 @@ def studio_routes(engine: Engine, settings: Settings) -> APIRouter:
             recipe.prefix,
             batch_size=recipe.training.per_device_train_batch_size,
             max_length=recipe.data.max_length,
+            gradient_checkpointing=recipe.training.gradient_checkpointing,
         )
-        return {"memory_available_bytes": available_memory(), **layers_of(recipe.model), **answer}
+        return answer | layers_of(recipe.model)
 
     @router.post("/preview")
     def preview_recipe(asked: RecipeRequest) -> dict[str, Any]:

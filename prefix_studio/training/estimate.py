@@ -13,9 +13,11 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from prefix_studio.data.tokens import TokenRow
-from prefix_studio.models.check import estimate_memory, virtual_tokens
-from prefix_studio.prefix.encoder import PrefixModule
+from prefix_studio.data.token_rows import TokenRow, TokenRows, token_rows
+from prefix_studio.models.check import build_skeleton, count, virtual_tokens, weight_bytes
+from prefix_studio.models.memory import TrainingMemory
+from prefix_studio.prefix.encoder import PrefixModule, trainable_parameters
+from prefix_studio.prefix.shape import submodule_shapes
 from prefix_studio.recipe import Recipe
 from prefix_studio.training.batches import Order, collate
 from prefix_studio.training.plan import closing_steps, evaluation_in_steps, make_plan
@@ -29,67 +31,68 @@ START_SECONDS = 6.0
 
 
 def estimate(
-    recipe: Recipe, model: PreTrainedModel, token_rows: Sequence[TokenRow], *, validation_rows: int | None = None
+    recipe: Recipe, model: PreTrainedModel, rows: Sequence[TokenRow], *, validation_rows: int | None = None
 ) -> dict[str, Any]:
     """{"seconds", "steps", "tokens_per_step", "memory_bytes", "trainable_parameters", "all_parameters"}
 
-    token_rows: the training rows. validation_rows: None means as many as the recipe's share or count says.
+    rows: the training rows. validation_rows: None means as many as the recipe's share or count says.
     seconds: from Start to finished on this machine, as busy as it is now, without downloads; early stopping is not
-        foreseen. tokens_per_step: with padding, without virtual tokens. memory_bytes: an upper estimate.
+        foreseen. tokens_per_step: with padding, without virtual tokens. memory_bytes: at the peak.
     Takes a second or two; for models too slow for that, as long as 64 tokens take them.
     """
     training = recipe.training
-    held_out = expected_validation(recipe, len(token_rows)) if validation_rows is None else validation_rows
-    plan = make_plan(training, len(token_rows), held_out)
-    order = Order(token_rows, training.per_device_train_batch_size, training.gradient_accumulation_steps, training.seed)
-    sizes = [padded_tokens(token_rows, order.step(step)) for step in range(order.steps_per_epoch)]
+    rows = token_rows(rows)
+    held_out = expected_validation(recipe, len(rows)) if validation_rows is None else validation_rows
+    plan = make_plan(training, len(rows), held_out)
+    order = Order(rows, training.per_device_train_batch_size, training.gradient_accumulation_steps, training.seed)
+    sizes = [padded_tokens(rows, order.step(step)) for step in range(order.steps_per_epoch)]
     tokens = sum(sizes) / len(sizes)
 
     length = virtual_tokens(recipe.model, recipe.prefix)
     part = recipe.prefix.model_copy(update={"init": "random", "num_virtual_tokens": length})
-    module = PrefixModule.build(model, None, part, training.seed)
-    learner = Learner(model, module, training)
+    learner = Learner(model, PrefixModule.build(model, None, part, training.seed), training)
     typical = min(range(len(sizes)), key=lambda step: abs(sizes[step] - tokens))
-    step_seconds = time_step(learner, token_rows, order.step(typical), length)
+    step_seconds = time_step(learner, rows, order.step(typical))
 
     evaluations = plan.evaluations_after(0) + 2 if plan.evaluation_rows else 0  # the first one looks at the base too
     steps = plan.total_steps + evaluations * evaluation_in_steps(plan, training) + closing_steps(recipe)
-    trainable = sum(parameter.numel() for parameter in learner.parameters)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    largest = max(len(row.input_ids) for row in token_rows) + length
-    in_memory = largest * min(training.per_device_train_batch_size, len(token_rows))
+    shapes = submodule_shapes(model, part.submodules)
+    skeleton = build_skeleton(recipe.model, model.config)
+    memory = TrainingMemory(skeleton, shapes, part, length, training, weight_bytes(recipe.model, skeleton))
+    batch_size = min(training.per_device_train_batch_size, len(rows))
     return {
         "seconds": START_SECONDS + steps * step_seconds,
         "steps": plan.total_steps,
         "tokens_per_step": tokens,
-        "memory_bytes": estimate_memory(recipe.model, model.config, parameters, trainable, in_memory),
-        "trainable_parameters": trainable,
-        "all_parameters": parameters,
+        "memory_bytes": memory.bytes(batch_size, int(rows.lengths.max()), int(rows.target_lengths.max())),
+        "trainable_parameters": trainable_parameters(shapes, part, length),
+        "all_parameters": count(skeleton),
     }
 
 
-def time_step(learner: Learner, rows: Sequence[TokenRow], batches: list[list[int]], num_virtual_tokens: int) -> float:
+def time_step(learner: Learner, rows: TokenRows, batches: list[list[int]]) -> float:
     """Seconds for a step on these batches: measured, or scaled up from a short row."""
-    shortest = min(rows, key=lambda row: len(row.input_ids))
-    probe = TokenRow(shortest.input_ids[:PROBE_TOKENS], shortest.input_ids[:PROBE_TOKENS], shortest.row)
+    shortest = rows[int(rows.lengths.argmin())].input_ids[:PROBE_TOKENS]
+    probe = TokenRow(shortest, shortest, 0)
     learn(learner, [[probe]])  # the first pass warms up
     seconds = min(learn(learner, [[probe]]) for _ in range(2))
-    scale = padded_tokens(rows, batches) / len(probe.input_ids)
+    scale = padded_tokens(rows, batches) / len(shortest)
     if seconds * scale > PATIENCE_SECONDS:
         return seconds * scale
-    whole = [[rows[index] for index in some] for some in batches]
+    whole = [rows.select(some) for some in batches]
     return median(learn(learner, whole) for _ in range(TIMED_STEPS))
 
 
-def learn(learner: Learner, batches: list[list[TokenRow]]) -> float:
+def learn(learner: Learner, batches: Sequence[Sequence[TokenRow]]) -> float:
     """Seconds of one step. The learning rate is 0: nothing is to be learned here."""
+    both, device = learner.model.config.is_encoder_decoder, learner.model.device
     began = time.perf_counter()
-    learner.step([collate(rows, 0, learner.model.device) for rows in batches], 0.0, 0)
+    learner.step([collate(rows, 0, device, encoder_decoder=both) for rows in batches], 0.0, 0)
     return time.perf_counter() - began
 
 
-def padded_tokens(rows: Sequence[TokenRow], batches: list[list[int]]) -> int:
-    return sum(len(some) * max(len(rows[index].input_ids) for index in some) for some in batches)
+def padded_tokens(rows: TokenRows, batches: list[list[int]]) -> int:
+    return sum(len(some) * int(rows.sizes[some].max()) for some in batches)
 
 
 def expected_validation(recipe: Recipe, train_rows: int) -> int:

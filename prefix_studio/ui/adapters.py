@@ -34,7 +34,7 @@ def build_adapters(studio: Studio) -> AdaptersTab:
     chosen = gr.Textbox("", visible=False)
     with gr.Row(elem_classes="ps-shelf"):
         with gr.Column(scale=5, min_width=320, elem_classes="ps-card"):
-            gr.HTML(heading("Adapters", "Small files that PEFT loads onto their base model."))
+            gr.HTML(heading("Adapters", "Small files that go in front of their base model."))
             shelf = gr.HTML(js_on_load=PICKED, elem_id="shelf")
         with gr.Column(scale=3, min_width=280):
             with gr.Column(elem_classes="ps-card", visible=False) as detail:

@@ -12,7 +12,7 @@ NO_ADAPTERS = empty(
     "The shelf is empty.", "A finished run puts its adapter here. One you have already can be dropped in as a zip."
 )
 
-OWN_FORMAT = "Its base model's layers are not all alike, or it has parts for an encoder: PEFT's file holds neither."
+OWN_FORMAT = "Its base model's layers differ, or it has a part for an encoder, which PEFT's format has no place for."
 
 
 def shelf_html(rows: list[AdapterRow], chosen: str) -> str:

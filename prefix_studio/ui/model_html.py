@@ -5,6 +5,7 @@ Pure: a recipe and the check's answer in, escaped HTML out.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,37 +32,39 @@ def model_card(recipe: Recipe, check: Check | StudioError) -> str:
         refused = badge("takes no prefix", "bad") + badge(check["family"])
         return f'<div class="ps-model">{refused}{marks}{about}</div>{notice(check["reason"])}'
     marks = badge("takes a prefix", "good") + badge(check["family"]) + marks
-    found = " ".join([say_layers(check), say_trained(check), say_memory(recipe, check)])
+    found = " ".join(filter(None, (say_layers(check), say_trained(check), say_memory(recipe, check))))
     warnings = "".join(notice(warning, "", "warm") for warning in check["warnings"])
-    return f'<div class="ps-model">{marks}{about}<p id="preflight">{escape(found.strip())}</p></div>{warnings}'
+    return f'<div class="ps-model">{marks}{about}<p id="preflight">{escape(found)}</p></div>{warnings}'
 
 
 def say_layers(check: Check) -> str:
-    """`2 of 8 layers take a prefix`, and what the others do instead."""
-    taking, everything = len(check["layers"]), check.get("num_layers") or 0
-    if taking > everything:
-        return f"{taking} layers take a prefix."
-    others = ": the others keep a running state, or look at another layer's keys." if taking < everything else "."
-    return f"{taking} of {everything} layers take a prefix{others}"
+    """`12 of 12 layers take a prefix`; nothing where some take none, of which the check warns."""
+    taking = Counter(layer.get("submodule", "decoder") for layer in check["layers"])
+    if len(taking) > 1:
+        return (
+            f"A prefix goes into the encoder's {taking['encoder']} layers, the decoder's {taking['decoder']} and the "
+            f"{taking['cross']} that join them."
+        )
+    everything = check.get("num_layers") or taking["decoder"]
+    if taking["decoder"] < everything:
+        return ""
+    where = " of the decoder" if check.get("encoder_decoder") else ""
+    return f"{taking['decoder']} of {everything} layers{where} take a prefix."
 
 
 def say_trained(check: Check) -> str:
     trained, everything = check["trainable_parameters"], check["all_parameters"]
-    share = say_share(trained, everything)
-    return f"{say_count(trained)} numbers are trained, {share} of the model's {say_count(everything)}."
+    share = say_share(trained, trained + everything)
+    return f"{say_count(trained)} numbers are trained beside the model's {say_count(everything)}: {share} of all."
 
 
 def say_memory(recipe: Recipe, check: Check) -> str:
-    """What a batch of the longest rows takes, against what there is and how many would fit."""
-    there, largest = check.get("memory_available_bytes"), check.get("largest_batch_size")
+    """What a batch of the longest rows takes and how many would fit; nothing where it does not, of which it warns."""
+    needed, there = check["memory_bytes"], check["memory_available_bytes"]
+    if needed > there:
+        return ""
     rows, tokens = recipe.training.per_device_train_batch_size, recipe.data.max_length
-    needed = f"{rows} rows of {tokens:,} tokens would take about {say_bytes(check['memory_bytes'])} of memory"
-    if there is None:
-        return f"{needed}."
-    if largest is None:
-        enough = ""
-    elif largest == 0:
-        enough = ", too little for a single row"
-    else:
-        enough = f", enough for {largest:,} {'row' if largest == 1 else 'rows'}"
-    return f"{needed}; {say_bytes(there)} are free{enough}."
+    return (
+        f"{rows} rows of {tokens:,} tokens would take about {say_bytes(needed)} of memory; {say_bytes(there)} are "
+        f"free, enough for {check['largest_batch_size']:,}."
+    )

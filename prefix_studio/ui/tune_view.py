@@ -130,7 +130,7 @@ def estimate_html(studio: Studio, values: Mapping[str, Any], check: Mapping[str,
     """
     if check is None or not check["supported"]:
         return ""
-    if check.get("largest_batch_size") == 0:
+    if check["largest_batch_size"] == 0:
         return TOO_LARGE
     try:
         recipe = studio.permitted(recipe_of(values))
@@ -145,7 +145,7 @@ def estimate_html(studio: Studio, values: Mapping[str, Any], check: Mapping[str,
     fits = f"more than the {say_bytes(there)} free here" if needed > there else f"of {say_bytes(there)} free here"
     return facts(
         [
-            ("Trained", say_count(trained), f"numbers, {say_share(trained, everything)} of {say_count(everything)}"),
+            ("Trained", say_count(trained), f"numbers, {say_share(trained, trained + everything)} of all"),
             ("Expected time", say_duration(estimate["seconds"]), f"{estimate['steps']:,} steps"),
             ("Memory", say_bytes(needed), fits),
         ]

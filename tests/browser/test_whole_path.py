@@ -65,6 +65,8 @@ def test_from_a_file_to_a_zip_that_peft_loads(app, page, browser, rows, shots, t
     page.goto(app.url)
     page.locator("#estimate dd").first.wait_for()
     assert value(page, "#source textarea, #source input") == "sample:restaurants", "opens ready to start"
+    assert "layers take a prefix" in page.locator("#preflight").inner_text()
+    the_learning_rate_follows_the_projection(page)
     page.screenshot(path=shots / "1-tune.png")
 
     upload_and_look_at(page, rows)
@@ -83,6 +85,17 @@ def test_from_a_file_to_a_zip_that_peft_loads(app, page, browser, rows, shots, t
 
     a_second_browser_sees_the_same(browser, app, run_id)
     assert page.problems == []
+
+
+def the_learning_rate_follows_the_projection(page) -> None:
+    plain = value(page, "#learning-rate input")
+    page.locator(".ps-card", has=page.locator("#virtual-tokens")).locator(".ps-expert > button").click()
+    page.locator("#projection input").check()
+    page.wait_for_function("rate => document.querySelector('#learning-rate input').value !== rate", arg=plain)
+    page.get_by_text("learned through a small network").wait_for()
+    page.locator("#projection input").uncheck()
+    page.wait_for_function("rate => document.querySelector('#learning-rate input').value === rate", arg=plain)
+    page.get_by_text("learned through a small network").wait_for(state="hidden")
 
 
 def upload_and_look_at(page, rows) -> None:

@@ -58,7 +58,7 @@ def test_check_preview_inspect_and_prompts(client):
     assert check["trainable_parameters"] == sum(
         4 * 2 * h * w for h, w in (layer["key_shape"] for layer in check["layers"])
     )
-    assert check["available_bytes"] > 0
+    assert check["memory_available_bytes"] > 0
 
     seen = client.post("/studio/preview", json={"recipe": RECIPE}).json()
     first = seen["examples"][0]

@@ -6,6 +6,7 @@ import pytest
 
 from prefix_studio.data.examples import load_examples
 from prefix_studio.data.tokens import tokenize_all
+from prefix_studio.models.check import check_model
 from prefix_studio.models.load import load_model, load_tokenizer
 from prefix_studio.training import estimate as module
 from prefix_studio.training.estimate import START_SECONDS, estimate
@@ -36,7 +37,30 @@ def test_it_says_steps_parameters_and_memory(ask):
     assert answer["steps"] == 8
     assert answer["trainable_parameters"] == 4 * 2 * 2 * 2 * 8  # tokens, layers, keys and values, heads, width
     assert 4 * 10 < answer["tokens_per_step"] < 4 * 30
-    assert answer["memory_bytes"] > 4 * answer["all_parameters"]
+
+
+def test_the_memory_is_that_of_the_check_for_rows_as_long_as_the_longest(make_recipe):
+    recipe = make_recipe(training={"gradient_checkpointing": True})
+    model, tokenizer = load_model(recipe.model), load_tokenizer(recipe.model)
+    rows = tokenize_all(load_examples(recipe.data, tokenizer).train, tokenizer, 64)
+    answer = estimate(recipe, model, rows)
+    checked = check_model(
+        recipe.model,
+        recipe.prefix,
+        batch_size=recipe.training.per_device_train_batch_size,
+        max_length=max(len(row.input_ids) for row in rows),
+        gradient_checkpointing=True,
+    )
+    for name in ("memory_bytes", "trainable_parameters", "all_parameters"):
+        assert answer[name] == checked[name]
+
+
+def test_validation_rows_take_time(make_recipe):
+    recipe = make_recipe(training={"max_steps": 500, "eval_steps": 2})
+    model, tokenizer = load_model(recipe.model), load_tokenizer(recipe.model)
+    rows = tokenize_all(load_examples(recipe.data, tokenizer).train, tokenizer, 64)
+    none, many = (estimate(recipe, model, rows, validation_rows=count)["seconds"] for count in (0, 10_000))
+    assert many > 2 * none
 
 
 def test_the_length_may_follow_the_text(ask, tiny_folder):

@@ -13,6 +13,7 @@ CHECK = {
     "supported": True,
     "reason": "",
     "family": "llama",
+    "trainable_share": 640 / 64_640,
     "layers": [{"index": 0, "key_shape": [2, 8], "value_shape": [2, 8]}],
     "trainable_parameters": 640,
     "all_parameters": 64_000,

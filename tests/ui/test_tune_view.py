@@ -74,7 +74,7 @@ def test_the_check_is_of_the_batch_and_the_length_that_are_chosen(studio, models
     card, _ = view.check_of(studio, values | chosen)
     ((_, (asked,), _),) = models.asked
     assert (asked.training.per_device_train_batch_size, asked.data.max_length) == (3, 64)
-    assert "3 rows of 64 tokens would take about 1.0 GB of memory; 8.0 GB are free, enough for 150 rows." in card
+    assert "3 rows of 64 tokens would take about 1.0 GB of memory; 8.0 GB are free, enough for 150." in card
 
 
 def test_nothing_is_asked_about_a_wrong_value(studio, models, values):
@@ -92,7 +92,7 @@ def test_a_shared_page_says_why_it_reads_no_path(studio, models, values):
 
 def test_the_estimate_says_shares_time_and_memory(studio, values):
     shown = view.estimate_html(studio, values, view.check_of(studio, values)[1])
-    for said in ("640", "1.0% of 64,000", "1 min 35 s", "200 steps", "of 8.0 GB free here"):
+    for said in ("640", "1.0% of all", "1 min 35 s", "200 steps", "of 8.0 GB free here"):
         assert said in shown
 
 
@@ -103,8 +103,7 @@ def test_too_much_memory_is_said(studio, models, values):
 
 def test_a_model_that_no_row_fits_is_not_loaded_to_be_measured(studio, models, values):
     models.answers["check"] = models.answers["check"] | {"largest_batch_size": 0}
-    card, check = view.check_of(studio, values)
-    assert "too little for a single row" in card
+    _, check = view.check_of(studio, values)
     assert "Choose a smaller model" in view.estimate_html(studio, values, check)
     assert [name for name, *_ in models.asked] == ["check"]
 
