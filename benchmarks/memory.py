@@ -1,6 +1,6 @@
 """Memory of training: what is estimated before the start against what a run takes at its peak.
 
-    python benchmarks/memory.py [--model bundled llama gpt2 sample] [--batches 4 16 32] [--lengths 64 128]
+    python -m benchmarks.memory [--model bundled llama gpt2 sample] [--batches 4 16 32] [--lengths 64 128]
 
 Each measurement is a run of its own (`training.run.train`) in a process of its own, on rows of one length, with
 validation rows and samples as any run has; its peak is the resident set's high-water mark. `llama` and `gpt2` are

@@ -6,6 +6,8 @@ import os
 
 # Read by the Hub's client when it is imported: tests talk to loopback stand-ins or to nobody.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Tiny models are slower on several threads than on one, and results are compared to the bit.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 

@@ -24,7 +24,7 @@ from prefix_studio.prefix.loss import chunk_rows, completion_loss
 from prefix_studio.prefix.prefix import LayerShape
 from prefix_studio.recipe import PrefixPart, TrainingPart
 
-PROCESS_BYTES = 520_000_000  # Python with torch, transformers, peft and the data's readers loaded, before any model
+PROCESS_BYTES = 530_000_000  # Python with torch, transformers, peft and the data's readers loaded, before any model
 FLOAT32_BYTES = 4
 ADAM_COPIES = 4  # the parameter, its gradient, two moments, each float32
 LOGIT_COPIES = 3  # logits, their float32 copy, their gradient

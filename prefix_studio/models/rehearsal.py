@@ -1,9 +1,9 @@
 """A model without storage goes through its steps: what comes of every operation is known, but for the numbers.
 
 On the meta device tensors have shapes and nothing else. Models ask for more: they look at ids and masks (where is
-padding?), and some kernels are missing there or keep other things than on a real device. Here whole numbers and masks
-are real, kernels are those of a real device, and the bytes of all tensors are counted while they are alive. Knows
-nothing of prefixes.
+padding?), and some kernels are missing there or keep other things than on a real device. Here small tensors that no
+weight has a part in are real, kernels are those of a real device, and the bytes of all tensors are counted while they
+are alive. Knows nothing of prefixes.
 """
 
 from __future__ import annotations
@@ -160,6 +160,9 @@ class Kernels(TorchFunctionMode):
         if function == Tensor.device.__get__:
             with torch._C.DisableTorchFunction():
                 return self.device or function(*args)
+        if self.device is not None and self.device.type != "cpu":
+            # Nobody touches the device that they say they are on.
+            args, kwargs = tree_map_only(torch.device, lambda device: META, (args, kwargs))
         if function is functional.scaled_dot_product_attention:
             return attention(*args, **kwargs)
         if function is torch._grouped_mm:

@@ -22,7 +22,8 @@ LONGEST_OFFERED = 200  # virtual tokens; a recipe that asks for more stretches t
 DATA_FILES = [".csv", ".tsv", ".json", ".jsonl", ".parquet"]
 INIT_HELP = (
     "Where training starts matters more than any other setting. Try a short neutral text first, such as "
-    "“Question: ”; then a longer one about your task. “Zero” without projection is the quick check."
+    "“Question: ”; then a longer one about your task. With “Zero” and no projection all virtual tokens stay alike: a "
+    "quick check, not more."
 )
 RATE_HELP = "How far a step goes; the default suits model and prefix."
 WHAT_IS_A_PREFIX = """

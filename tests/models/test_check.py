@@ -8,6 +8,7 @@ import shutil
 import pytest
 from transformers import AutoConfig, BloomConfig, GPT2Config, MistralConfig
 
+from prefix_studio.__main__ import main
 from prefix_studio.errors import StudioError
 from prefix_studio.models import check, hub
 from prefix_studio.models.check import check_model
@@ -272,3 +273,31 @@ def test_a_configuration_that_builds_no_model_is_refused(tokenizer_and):
 def test_a_model_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(StudioError, match="does not exist"):
         check_model(ModelPart(id=str(tmp_path / "nowhere")))
+
+
+def test_the_command_says_it_in_words(capsys):
+    options = ["--virtual-tokens", "20", "--batch-size", "4", "--max-length", "64", "--gradient-checkpointing"]
+    assert main(["check", "bundled", *options]) == 0
+    said = capsys.readouterr().out
+    answer = check_model(
+        ModelPart(), PrefixPart(num_virtual_tokens=20), batch_size=4, max_length=64, gradient_checkpointing=True
+    )
+    assert said.startswith(
+        "bundled can be tuned (llama).\nThe prefix goes into 4 layers, as keys and values of 4 heads"
+    )
+    assert f"It has 20,480 parameters, {answer['trainable_share']:.4%} of" in said
+    assert f"about {answer['memory_bytes'] / 2**20:,.0f} MiB" in said
+
+
+def test_the_command_names_every_shape(tokenizer_and, capsys):
+    model = tokenizer_and(config_of("gemma4"))
+    assert main(["check", model.id]) == 0
+    said = capsys.readouterr().out
+    assert "1 layer, as keys and values of 1 head x 8, and 1 layer, as keys and values of 1 head x 16." in said
+    assert "Note: The prefix goes into 2 of 4 layers." in said
+
+
+def test_the_command_says_why_not(tokenizer_and, capsys):
+    model = tokenizer_and(config_of("mamba"))
+    assert main(["check", model.id]) == 0
+    assert "cannot be tuned: mamba models cannot take a prefix" in capsys.readouterr().out

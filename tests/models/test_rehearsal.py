@@ -84,6 +84,20 @@ def test_tensors_say_that_they_are_on_the_real_device(tiny):
     assert tiny.get_input_embeddings().weight.device.type == "meta"
 
 
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mixtral", "qwen3_5", "t5"])
+def test_a_gpu_is_rehearsed_without_one(name, checkpointing):
+    skeleton, prefix = skeleton_of(name), PrefixPart(num_virtual_tokens=6, init="random")
+    training = TrainingPart(gradient_checkpointing=checkpointing)
+    memory = TrainingMemory(skeleton, submodule_shapes(model_of(name)), prefix, 6, training, weights=0)
+    peaks = []
+    for device in ("cpu", "cuda"):
+        with rehearsal(skeleton, device) as counted:
+            memory.step(skeleton, batch_size=3, max_length=14)
+        peaks.append(counted.peak)
+    assert peaks[1] == pytest.approx(peaks[0], rel=0.02)
+
+
 @pytest.fixture
 def tiny():
     return skeleton_of("llama")
