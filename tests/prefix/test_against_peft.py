@@ -6,15 +6,16 @@ import pytest
 import torch
 from peft import PeftModel, PrefixTuningConfig, get_peft_model
 from torch.nn import functional
+from transformers import AutoModelForSeq2SeqLM, T5Config
 
 from prefix_studio.generation.engine import Row, Sampling, generate
-from prefix_studio.prefix.encoder import PrefixModule
+from prefix_studio.prefix.encoder import PrefixModule, trainable_parameters
 from prefix_studio.prefix.files import load_adapter, load_prefix, peft_can_load, save_adapter
 from prefix_studio.prefix.inject import forward_with_prefix
 from prefix_studio.prefix.layout import TENSOR_NAME
 from prefix_studio.prefix.loss import completion_loss
 from prefix_studio.prefix.prefix import Prefix
-from prefix_studio.prefix.shape import prefix_shape
+from prefix_studio.prefix.shape import prefix_shape, submodule_shapes
 from prefix_studio.recipe import PrefixPart
 from tests.prefix.tiny import OWN, STOCK, random_ids, random_prefix, relative_difference, right_padded
 from tests.prefix.zoo import model_of
@@ -142,3 +143,21 @@ def test_the_documented_examples(fields, tmp_path):
         init_weights=None,
     ).to_dict() | {"peft_version": None}
     assert PeftModel.from_pretrained(model_of("llama"), tmp_path) is not None
+
+
+def test_the_documented_encoder_decoder_example(tmp_path):
+    """20 virtual tokens in front of a decoder of 12 layers and 12 heads, 768 wide; half of PEFT's table is in use."""
+    with torch.device("meta"):
+        model = AutoModelForSeq2SeqLM.from_config(T5Config(d_model=768, num_heads=12, num_layers=12, vocab_size=97))
+    part = PrefixPart(
+        init="random", num_virtual_tokens=20, prefix_projection=True, encoder_hidden_size=768, submodules="decoder"
+    )
+    learned = trainable_parameters(submodule_shapes(model), part, 20)
+    assert learned == 20 * 768 + (768 + 1) * 768 + (768 + 1) * 12 * 2 * 768
+    prefix = Prefix.unflatten(torch.randn(20, 12 * 2 * 768), prefix_shape(model))
+    save_adapter(tmp_path, prefix, model, base_model="some/t5")
+    config, tensors = load_adapter(tmp_path)
+    wanted = {"num_virtual_tokens": 20, "token_dim": 768, "num_attention_heads": 12, "encoder_hidden_size": 768}
+    wanted |= {"task_type": "SEQ_2_SEQ_LM", "num_transformer_submodules": 2, "num_layers": 24}
+    assert wanted.items() <= config.items()
+    assert tensors[TENSOR_NAME].shape == (20, 24 * 2 * 768)
