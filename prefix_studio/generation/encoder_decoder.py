@@ -44,14 +44,14 @@ def groups_of(model: PreTrainedModel, prefixes: Sequence[Prefix | None]) -> list
     """Which rows may be written in one batch."""
     if max_positions(model.config) is None or accepts(model, "decoder_position_ids"):
         return [list(range(len(prefixes)))]
-    return by_length(prefixes)
+    return by_length([0 if prefix is None else prefix.length for prefix in prefixes])
 
 
-def by_length(prefixes: Sequence[Prefix | None]) -> list[list[int]]:
-    """Rows together whose prefixes are equally long."""
+def by_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Which rows are equally long."""
     groups: dict[int, list[int]] = {}
-    for index, prefix in enumerate(prefixes):
-        groups.setdefault(0 if prefix is None else prefix.length, []).append(index)
+    for index, length in enumerate(lengths):
+        groups.setdefault(length, []).append(index)
     return list(groups.values())
 
 
@@ -79,7 +79,7 @@ def encode_all(model: PreTrainedModel, prompts: Sequence[Sequence[int]], prefixe
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
     mask = (torch.arange(longest, device=model.device) < lengths[:, None]).long()
     states, order = [], []
-    for group in by_length(prefixes):
+    for group in by_length([0 if prefix is None else prefix.length for prefix in prefixes]):
         outputs = encode(model, ids[group], mask[group], stacked(model, [prefixes[index] for index in group]))
         states.append(outputs.last_hidden_state)
         order += group

@@ -27,6 +27,7 @@ from prefix_studio.errors import StudioError
 from prefix_studio.generation.encoder_decoder import (
     Encoded,
     begin,
+    by_length,
     first_ids,
     groups_of,
     never_written,
@@ -161,12 +162,8 @@ def room(model: PreTrainedModel, row: Row) -> int:
 
 def read_prompts(model: PreTrainedModel, rows: Sequence[Row], left: list[int]) -> Batch:
     """All prompts, each behind its own prefix. left: how many tokens each may write."""
-    groups = [list(range(len(rows)))]
-    if has_recurrent_layers(model):
-        by_length: dict[int, list[int]] = {}
-        for index, row in enumerate(rows):
-            by_length.setdefault(len(row.prompt_ids), []).append(index)
-        groups = list(by_length.values())
+    together = not has_recurrent_layers(model)
+    groups = [list(range(len(rows)))] if together else by_length([len(row.prompt_ids) for row in rows])
     caches, masks, logits = zip(*(read_together(model, [rows[i] for i in group]) for group in groups), strict=True)
     mask = torch.cat([pad_left(some, max(some.shape[1] for some in masks), dim=1) for some in masks])
     order = [index for group in groups for index in group]

@@ -35,7 +35,7 @@ from prefix_studio.prefix.layout import (
     read_config,
 )
 from prefix_studio.prefix.prefix import LayerShape, Prefix
-from prefix_studio.prefix.shape import has_recurrent_layers, prefix_shape, submodule_shapes
+from prefix_studio.prefix.shape import has_recurrent_layers, submodule_shapes
 
 
 def save_adapter(
@@ -60,7 +60,6 @@ def save_adapter(
             "The prefix holds numbers that are not finite, so it was not saved.", "Lower the learning rate.", "numbers"
         )
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     form = FORMAT if is_own(config) else "pt"
     write_whole(
         folder / WEIGHTS_NAME, save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"format": form})
@@ -129,10 +128,12 @@ def load_prefix(folder: Path | str, model: PreTrainedModel) -> Prefix:
     """
     folder = Path(folder)
     config, tensors = load_adapter(folder)
-    prefix = from_own_file(config, tensors) if is_own(config) else from_peft_file(config, tensors, model)
+    whole = is_own(config) and len(config["layers"]) > 1
+    shapes = submodule_shapes(model, "all" if whole else "decoder")
+    layers = shapes["decoder"]
+    prefix = from_own_file(config, tensors) if is_own(config) else from_peft_file(config, tensors, layers)
     made_for = config.get("base_model_name_or_path") or "another model"
-    if prefix is None or not fits(prefix, model):
-        layers = prefix_shape(model)
+    if prefix is None or not fits(prefix, shapes):
         heads, width = layers[0].key
         of = f" of {config['token_dim']} numbers a token" if "token_dim" in config else ""
         raise StudioError(
@@ -161,9 +162,8 @@ def load_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return config, {name: tensor.float() for name, tensor in tensors.items()}
 
 
-def from_peft_file(config: dict[str, Any], tensors: dict[str, Tensor], model: PreTrainedModel) -> Prefix | None:
-    """The prefix in PEFT's table, as stock PEFT would put it in front of this model; None where it would not fit."""
-    layers = prefix_shape(model)
+def from_peft_file(config: dict[str, Any], tensors: dict[str, Tensor], layers: Sequence[LayerShape]) -> Prefix | None:
+    """The prefix in PEFT's table, as stock PEFT would put it into these layers; None where it would not fit."""
     table = tensors[TENSOR_NAME].unflatten(1, (config["num_layers"], -1))  # [m, L, 2 * token_dim]
     if config.get("num_transformer_submodules") == 2:
         # Stock PEFT gives layer i the entry 2i, counted round and round, whatever the table's length.
@@ -182,10 +182,8 @@ def from_own_file(config: dict[str, Any], tensors: dict[str, Tensor]) -> Prefix:
     return replace(part("decoder"), **{name: part(name) for name in config["layers"] if name != "decoder"})
 
 
-def fits(prefix: Prefix, model: PreTrainedModel) -> bool:
-    """Whether the model has just the layers that the prefix is for."""
-    whole = prefix.encoder is not None or prefix.cross is not None
-    shapes = submodule_shapes(model, "all" if whole else "decoder")
+def fits(prefix: Prefix, shapes: dict[str, tuple[LayerShape, ...]]) -> bool:
+    """Whether a model of these shapes has just the layers that the prefix is for."""
     return all(
         sizes(part.shapes) == sizes(shapes.get(name, ()))
         for name, part in (("decoder", prefix), ("encoder", prefix.encoder), ("cross", prefix.cross))

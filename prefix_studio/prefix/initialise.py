@@ -6,7 +6,6 @@ training starts from what a prompt can do. Knows models and tokenizers; knows no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,14 +16,14 @@ from transformers import Cache, PreTrainedModel
 
 from prefix_studio.errors import StudioError
 from prefix_studio.prefix.encoder_decoder import Recorder, encode, encoder_attentions, start_token
-from prefix_studio.prefix.prefix import LayerShape, Prefix
+from prefix_studio.prefix.prefix import Prefix
 from prefix_studio.prefix.shape import (
     empty_cache,
+    layer_shapes,
     max_encoder_positions,
     max_positions,
     own_cache,
-    prefix_shape,
-    submodule_shapes,
+    refuse_unsupported,
 )
 
 
@@ -94,15 +93,15 @@ def prefix_of(model: PreTrainedModel, input_ids: Tensor, submodules: str = "deco
     (and so gets one token less of it). The encoder's part is what the encoder computes for the text, the cross part
     what the decoder's attention makes of the encoder's output.
     """
+    refuse_unsupported(model.config)
     cache = empty_cache(model)
     # Sliding layers would keep the last tokens of the window only: have them keep all.
     own_cache(cache).activate_past_recording()
     input_ids = input_ids.to(model.device)
     if not model.config.is_encoder_decoder:
         model(input_ids=input_ids, past_key_values=cache, use_cache=True)
-        return taken(cache, prefix_shape(model))
-    shapes = submodule_shapes(model, submodules)
-    recorders = [Recorder() for _ in encoder_attentions(model)] if "encoder" in shapes else None
+        return taken(model, cache)
+    recorders = [Recorder() for _ in encoder_attentions(model)] if submodules == "all" else None
     seen = torch.ones_like(input_ids)
     outputs = encode(model, input_ids, seen, recorders)
     start = torch.full_like(input_ids[:, :1], start_token(model))
@@ -113,17 +112,17 @@ def prefix_of(model: PreTrainedModel, input_ids: Tensor, submodules: str = "deco
         past_key_values=cache,
         use_cache=True,
     )
-    prefix = taken(own_cache(cache), shapes["decoder"])
+    prefix = taken(model, own_cache(cache))
     if recorders is None:
         return prefix
     keys, values = zip(*(recorder.states for recorder in recorders), strict=True)
     encoder = Prefix([key[0] for key in keys], [value[0] for value in values])
-    return replace(prefix, encoder=encoder, cross=taken(cache.cross_attention_cache, shapes["cross"]))
+    return replace(prefix, encoder=encoder, cross=taken(model, cache.cross_attention_cache))
 
 
-def taken(cache: Cache, shapes: Sequence[LayerShape]) -> Prefix:
-    """The keys and values that a cache of one row holds in the layers of these shapes."""
-    layers = [shape.index for shape in shapes]
+def taken(model: PreTrainedModel, cache: Cache) -> Prefix:
+    """The keys and values that a cache of one row holds. Raises StudioError (category model) where it holds more."""
+    layers = [shape.index for shape in layer_shapes(model, cache)]
     filled = [cache.layers[index] for index in layers]
     # [1, heads, m, width] -> [heads, m, width]
     return Prefix([layer.keys[0].clone() for layer in filled], [layer.values[0].clone() for layer in filled], layers)

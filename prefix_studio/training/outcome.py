@@ -14,7 +14,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from prefix_studio.data.examples import Example
-from prefix_studio.disk import disk_errors, write_json
+from prefix_studio.disk import write_json
 from prefix_studio.models.load import resolve
 from prefix_studio.prefix.files import save_adapter
 from prefix_studio.prefix.prefix import Prefix
@@ -31,8 +31,7 @@ Metrics = dict[str, float]
 
 
 def write_adapter(folder: Path, recipe: Recipe, prefix: Prefix, model: PreTrainedModel) -> None:
-    with disk_errors(folder / ADAPTER):
-        save_adapter(folder / ADAPTER, prefix, model, base_model=resolve(recipe.model), revision=recipe.model.revision)
+    save_adapter(folder / ADAPTER, prefix, model, base_model=resolve(recipe.model), revision=recipe.model.revision)
 
 
 def prompts_to_write_for(recipe: Recipe, validation: Sequence[Example]) -> list[Example]:
